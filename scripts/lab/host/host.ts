@@ -113,6 +113,8 @@ function start({ name, dataVolume }: HostOptions, disk: string, log: string): Ch
     "KILL",
     "unshare",
     "--mount",
+    "--uts",
+    "--ipc",
     "--pid",
     "--fork",
     "--kill-child=KILL",
