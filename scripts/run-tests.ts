@@ -1,0 +1,89 @@
+#!/usr/bin/env node
+// `npm test`: all tests, or those that the arguments name (`npm test -- test/stacks -t "sentence"`). Ends with
+// the line `N passed, N failed`, read from the runner's own report, and with exit code 0 only if all passed.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { delimiter, join } from "node:path";
+import { z } from "zod";
+import { REPOSITORY, toolchainBin } from "./toolchain/paths.ts";
+
+const Report = z.object({
+  numTotalTests: z.number(),
+  numPassedTests: z.number(),
+  numFailedTests: z.number(),
+  testResults: z.array(
+    z.object({
+      name: z.string(),
+      status: z.string(),
+      assertionResults: z.array(z.object({ fullName: z.string(), status: z.string() })),
+    }),
+  ),
+});
+
+const args = process.argv.slice(2);
+const scratch = mkdtempSync(join(tmpdir(), "recovery-tests-"));
+try {
+  const report = join(scratch, "report.json");
+  const code = await runVitest(report);
+  const { passed, failed } = count(report, code);
+  console.log(`${passed} passed, ${failed} failed`);
+  process.exitCode = failed > 0 ? 1 : code;
+} finally {
+  rmSync(scratch, { recursive: true, force: true });
+}
+
+async function runVitest(report: string): Promise<number> {
+  const runner = join(REPOSITORY, "node_modules", "vitest", "vitest.mjs");
+  const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
+  const child = spawn(process.execPath, [runner, "run", ...reporters, ...args], {
+    cwd: REPOSITORY,
+    stdio: "inherit",
+    env: { ...process.env, PATH: [toolchainBin(), process.env.PATH].join(delimiter) },
+  });
+  // An interrupt from the terminal reaches the runner too: it stops what the tests started, then ends.
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => child.kill(signal));
+  const [code] = await once(child, "exit");
+  return typeof code === "number" ? code : 1;
+}
+
+/** What the runner's report says; whatever it can't say (no report, an error outside every test) is a failure. */
+function count(file: string, code: number): { passed: number; failed: number } {
+  const report = readReport(file);
+  if (report === undefined) return { passed: 0, failed: 1 };
+  // A file that could not be collected, or whose hook failed, has no failed test of its own to be counted by.
+  const brokenFiles = report.testResults.filter(
+    ({ status, assertionResults }) =>
+      status === "failed" && !assertionResults.some((t) => t.status === "failed"),
+  );
+  for (const { name } of brokenFiles) console.log(`FAILED outside its tests: ${name}`);
+  // A skipped test proves nothing, so it counts as failed, unless the arguments themselves chose among the tests.
+  const skipped = chosenByName() ? [] : report.testResults.flatMap(unrun);
+  for (const name of skipped) console.log(`SKIPPED, which counts as failed: ${name}`);
+  const failed = report.numFailedTests + brokenFiles.length + skipped.length;
+  if (report.numTotalTests === 0) console.log("no test was found");
+  return {
+    passed: report.numPassedTests,
+    failed: failed === 0 && (code !== 0 || report.numPassedTests === 0) ? 1 : failed,
+  };
+}
+
+function unrun({ assertionResults }: z.infer<typeof Report>["testResults"][number]): string[] {
+  return assertionResults
+    .filter(({ status }) => status !== "passed" && status !== "failed")
+    .map((t) => t.fullName);
+}
+
+function readReport(file: string): z.infer<typeof Report> | undefined {
+  try {
+    return Report.parse(JSON.parse(readFileSync(file, "utf8")));
+  } catch (error) {
+    console.log(`the test runner left no usable report: ${error instanceof Error ? error.message : error}`);
+    return undefined;
+  }
+}
+
+function chosenByName(): boolean {
+  return args.some((arg) => arg.startsWith("-t") || arg.startsWith("--testNamePattern"));
+}

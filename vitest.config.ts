@@ -1,0 +1,38 @@
+// Two kinds of tests. `unit` needs no lab and runs in parallel; `lab` shares one running lab, made by its
+// global set-up, and runs file by file afterwards, so that one file's killed host is never another's surprise.
+import { existsSync } from "node:fs";
+import { defineConfig } from "vitest/config";
+
+const LAB_TESTS = "test/lab/**/*.test.ts";
+const LAB_SETUP = "test/lab/setup.ts";
+
+export default defineConfig({
+  test: {
+    // A test that passes at the second attempt has failed.
+    retry: 0,
+    allowOnly: false,
+    projects: [
+      {
+        test: {
+          name: "unit",
+          include: ["test/**/*.test.ts"],
+          exclude: [LAB_TESTS],
+          testTimeout: 30_000,
+          hookTimeout: 60_000,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        test: {
+          name: "lab",
+          include: [LAB_TESTS],
+          globalSetup: existsSync(new URL(LAB_SETUP, import.meta.url)) ? [LAB_SETUP] : [],
+          fileParallelism: false,
+          testTimeout: 120_000,
+          hookTimeout: 180_000,
+          sequence: { groupOrder: 1 },
+        },
+      },
+    ],
+  },
+});
