@@ -1,0 +1,111 @@
+// Copies of the audit log in a bucket whose Object Lock keeps them from everybody, its owner included. An object
+// is created only if absent and read back by its oldest version, so that a later overwrite or delete marker
+// neither takes effect nor goes unseen.
+import type { S3Client } from "@aws-sdk/client-s3";
+import { type AuditEvent, canonicalJson } from "./audit-chain.ts";
+
+const PREFIX = "audit/";
+const KEY = /^audit\/([^/]+)\/([1-9]\d*)\.json$/;
+
+export interface CopiedChain {
+  chain: string;
+  /** By place in the chain. */
+  events: Map<number, Buffer>;
+  /** What was done to the copies since they were made. */
+  suspicious: string[];
+}
+
+export class AuditCopies {
+  readonly bucket: string;
+  private readonly env: NodeJS.ProcessEnv;
+  private opened: Promise<{ sdk: typeof import("@aws-sdk/client-s3"); s3: S3Client }> | undefined;
+
+  /** Takes endpoint, region and credentials from the standard AWS_* variables. */
+  constructor(bucket: string, env: NodeJS.ProcessEnv = process.env) {
+    this.bucket = bucket;
+    this.env = env;
+  }
+
+  /** @throws Error when the bucket can't be reached, or has another event at this place. */
+  async put(event: AuditEvent): Promise<void> {
+    const { sdk, s3 } = await this.open();
+    const at = { Bucket: this.bucket, Key: `${PREFIX}${event.chain}/${event.seq}.json` };
+    const body = canonicalJson(event);
+    try {
+      const how = { IfNoneMatch: "*", ContentType: "application/json" };
+      await s3.send(new sdk.PutObjectCommand({ ...at, ...how, Body: body }));
+    } catch (error) {
+      if (!(error instanceof sdk.S3ServiceException) || error.$metadata.httpStatusCode !== 412) throw error;
+      const there = await s3.send(new sdk.GetObjectCommand(at));
+      if ((await there.Body?.transformToString()) === body) return;
+      throw new Error(`s3://${at.Bucket}/${at.Key} holds another event than the log`, { cause: error });
+    }
+  }
+
+  /** Every chain in the bucket, each event as it was first stored. */
+  async read(): Promise<CopiedChain[]> {
+    const chains = new Map<string, CopiedChain>();
+    const chainOf = (id: string): CopiedChain => {
+      const chain = chains.get(id) ?? { chain: id, events: new Map(), suspicious: [] };
+      chains.set(id, chain);
+      return chain;
+    };
+    for (const [key, history] of await this.histories()) {
+      const [, id, seq] = KEY.exec(key) ?? [];
+      if (id === undefined || seq === undefined) continue;
+      const chain = chainOf(id);
+      const oldest = history.versions.at(-1);
+      if (history.deleted) chain.suspicious.push(`${key} was deleted`);
+      if (history.versions.length > 1) chain.suspicious.push(`${key} was overwritten`);
+      if (oldest !== undefined) chain.events.set(Number(seq), await this.get(key, oldest));
+    }
+    return [...chains.values()];
+  }
+
+  private async histories(): Promise<Map<string, { versions: string[]; deleted: boolean }>> {
+    const { sdk, s3 } = await this.open();
+    const found = new Map<string, { versions: string[]; deleted: boolean }>();
+    const at = (key: string) => {
+      const history = found.get(key) ?? { versions: [], deleted: false };
+      found.set(key, history);
+      return history;
+    };
+    for await (const page of versionPages(sdk, s3, this.bucket)) {
+      for (const { Key, VersionId } of page.Versions ?? []) at(Key ?? "").versions.push(VersionId ?? "null");
+      for (const { Key } of page.DeleteMarkers ?? []) at(Key ?? "").deleted = true;
+    }
+    return found;
+  }
+
+  private async get(key: string, version: string): Promise<Buffer> {
+    const { sdk, s3 } = await this.open();
+    const VersionId = version === "null" ? undefined : version;
+    const found = await s3.send(new sdk.GetObjectCommand({ Bucket: this.bucket, Key: key, VersionId }));
+    return Buffer.from((await found.Body?.transformToByteArray()) ?? []);
+  }
+
+  /** Loads the SDK at first use. An incident must not wait for a bucket: a few seconds, then the event waits. */
+  private open(): Promise<{ sdk: typeof import("@aws-sdk/client-s3"); s3: S3Client }> {
+    this.opened ??= import("@aws-sdk/client-s3").then((sdk) => {
+      const ownEndpoint = this.env.AWS_ENDPOINT_URL_S3 || this.env.AWS_ENDPOINT_URL;
+      const s3 = new sdk.S3Client({
+        forcePathStyle: ownEndpoint !== undefined && ownEndpoint !== "",
+        maxAttempts: 2,
+        requestHandler: { connectionTimeout: 3_000, requestTimeout: 10_000 },
+      });
+      return { sdk, s3 };
+    });
+    return this.opened;
+  }
+}
+
+async function* versionPages(sdk: typeof import("@aws-sdk/client-s3"), s3: S3Client, Bucket: string) {
+  let after: { KeyMarker: string | undefined; VersionIdMarker: string | undefined } | undefined;
+  do {
+    const page = await s3.send(new sdk.ListObjectVersionsCommand({ Bucket, Prefix: PREFIX, ...after }));
+    yield page;
+    after = page.IsTruncated
+      ? { KeyMarker: page.NextKeyMarker, VersionIdMarker: page.NextVersionIdMarker }
+      : undefined;
+  } while (after !== undefined);
+}

@@ -1,0 +1,321 @@
+// The frame of every runbook: flags, prompts, dry run, JSON, timing, interruption, exit codes. A runbook itself
+// says only what it checks and what it changes.
+import { randomUUID } from "node:crypto";
+import { hostname, userInfo } from "node:os";
+import { inspect } from "node:util";
+import type { z } from "zod";
+import { AuditLog } from "./audit.ts";
+import { EXIT, Interrupted, messageOf, RunbookError } from "./errors.ts";
+import {
+  COMMON_FLAGS,
+  checkFlags,
+  type Flag,
+  flagProblem,
+  flagsOf,
+  helpText,
+  readArguments,
+  table,
+  usage,
+} from "./flags.ts";
+import { redactDeep } from "./redact.ts";
+import { loadSettings, type Settings } from "./settings.ts";
+import { Steps } from "./steps.ts";
+import { type Io, Terminal } from "./terminal.ts";
+
+/** What is printed on stdout: plain JSON. */
+export type Result = Record<string, unknown>;
+
+export interface Runbook<Schema extends z.ZodObject = z.ZodObject> {
+  /** The word after `npx runbook`. */
+  name: string;
+  /** One line, without a full stop. */
+  summary: string;
+  /** A whole command that can be typed as it stands. */
+  example: string;
+  /** camelCase keys become --kebab-case; `.describe()` is the help text; z.boolean() is a switch. */
+  flags: Schema;
+  /** The key that is typed as a word and not as a flag: its schema is a z.enum. */
+  positional?: keyof z.input<Schema> & string;
+  /** Takes the steps, top to bottom. */
+  run(ctx: Run<z.output<Schema>>): Promise<Result>;
+  /** The human's version of the result; by default each field on a line. */
+  render?(result: Result): string;
+}
+
+export interface Run<Flags> {
+  flags: Flags;
+  /** A UUID, also in every audit event of this run. */
+  runId: string;
+  dryRun: boolean;
+  json: boolean;
+  yes: boolean;
+  env: NodeJS.ProcessEnv;
+  /** Aborted by the first Ctrl-C: for what waits. A change that has begun is finished. */
+  signal: AbortSignal;
+  audit: AuditLog;
+  /** Read at first use. @throws RunbookError (exit 2) when missing or malformed. */
+  settings(): Promise<Settings>;
+  /** Reads and compares; runs in a dry run too. */
+  check<T>(title: string, fn: () => T | Promise<T>): Promise<T>;
+  /** Writes; in a dry run only its title is printed, and the value is undefined. */
+  change<T>(title: string, fn: () => T | Promise<T>): Promise<T | undefined>;
+  /**
+   * Asks for a yes, on a terminal. Passes with --yes and in a dry run.
+   * @throws RunbookError: exit 2 without a terminal, exit 1 after a no.
+   */
+  confirm(sentence: string): Promise<void>;
+  /** A line of progress that is no step. */
+  note(text: string): Promise<void>;
+  /** Says who acts, for the audit log; asked once, at the first event. */
+  actAs(user: () => Promise<string>): void;
+  /** Called when the run ends, however it ends; the last one first. */
+  onExit(cleanup: () => void | Promise<void>): void;
+}
+
+/** Checks the definition and keeps the flags' types. */
+export function defineRunbook<Schema extends z.ZodObject>(runbook: Runbook<Schema>): Runbook<Schema> {
+  const taken = Object.keys(runbook.flags.shape).find((key) => key in COMMON_FLAGS.shape);
+  if (taken !== undefined) throw new Error(`${runbook.name}: every runbook has the flag ${taken} already`);
+  return runbook;
+}
+
+export interface Execution {
+  /** The exit code. Never rejects. */
+  finished: Promise<number>;
+  /** The first call asks the run to end after its running step; the next gives the code to exit with at once. */
+  interrupt(): number | undefined;
+}
+
+/** Starts a runbook on a command line (without the runbook's name). Exits nothing: that is main's part. */
+export function startRunbook(runbook: Runbook, argv: string[], io: Io): Execution {
+  const controller = new AbortController();
+  const terminal = new Terminal(io);
+  const state: State = {
+    runbook,
+    io,
+    terminal,
+    signal: controller.signal,
+    runId: randomUUID(),
+    steps: undefined,
+  };
+  return {
+    finished: execute(state, argv),
+    interrupt() {
+      if (controller.signal.aborted) return state.steps?.changeBegan ? EXIT.incomplete : INTERRUPTED;
+      controller.abort(new Interrupted("ended by the operator"));
+      void terminal.note("Ending after this step; once more ends at once.", "yellow");
+      return undefined;
+    },
+  };
+}
+
+const INTERRUPTED = 130;
+
+interface State {
+  runbook: Runbook;
+  io: Io;
+  terminal: Terminal;
+  signal: AbortSignal;
+  runId: string;
+  steps: Steps | undefined;
+}
+
+async function execute(state: State, argv: string[]): Promise<number> {
+  const { runbook, terminal } = state;
+  const own = flagsOf(runbook.flags, runbook.positional);
+  const cleanups: (() => void | Promise<void>)[] = [];
+  let json = argv.includes("--json");
+  let dryRun = argv.includes("--dry-run");
+  let audit: AuditLog | undefined;
+  const outcome: Outcome = { result: undefined, error: undefined };
+  try {
+    const typed = readArguments(argv, [...own, ...flagsOf(COMMON_FLAGS)], runbook.positional);
+    if (typed.help === true) {
+      await terminal.result(helpText(runbook, own));
+      return 0;
+    }
+    json = typed.json === true;
+    dryRun = typed.dryRun === true;
+    const flags = checkFlags(runbook.flags, own, await askForMissing(state, own, typed));
+    const ctx = openRun(state, { flags, json, dryRun, yes: typed.yes === true }, cleanups);
+    audit = ctx.audit;
+    outcome.result = await runbook.run(ctx);
+  } catch (error) {
+    outcome.error = error;
+  }
+  for (const cleanup of cleanups.reverse()) await keepFirstError(outcome, async () => cleanup());
+  await keepFirstError(outcome, async () => audit?.finish({ exit_code: exitCode(outcome.error, state) }));
+  await report(state, outcome, { json, dryRun });
+  return exitCode(outcome.error, state);
+}
+
+interface Outcome {
+  result: Result | undefined;
+  error: unknown;
+}
+
+/** What fails while a run ends must not hide why it ended. */
+async function keepFirstError(outcome: Outcome, act: () => Promise<void>): Promise<void> {
+  try {
+    await act();
+  } catch (error) {
+    if (outcome.error === undefined) outcome.error = error;
+    else outcome.error = withLater(outcome.error, error);
+  }
+}
+
+function withLater(first: unknown, later: unknown): unknown {
+  if (!(first instanceof Error)) return first;
+  first.message += `; then, while ending: ${messageOf(later)}`;
+  return first;
+}
+
+async function askForMissing(state: State, own: Flag[], typed: Record<string, string | true>) {
+  const missing = own.filter((flag) => flag.required && typed[flag.key] === undefined);
+  if (missing.length === 0) return typed;
+  const { terminal, signal, runbook } = state;
+  if (!terminal.interactive) {
+    const names = missing.map((flag) => flag.shown).join(", ");
+    throw usage(
+      `${names} ${missing.length === 1 ? "is" : "are"} missing`,
+      `npx runbook ${runbook.name} --help`,
+    );
+  }
+  const answers = { ...typed };
+  for (const flag of missing) {
+    const question = `${flag.shown}: ${flag.description}`;
+    answers[flag.key] = flag.choices
+      ? await terminal.askChoice(question, flag.choices, signal)
+      : await terminal.askText(question, (text) => flagProblem(flag, text), signal);
+  }
+  return answers;
+}
+
+function openRun(
+  state: State,
+  given: { flags: Record<string, unknown>; json: boolean; dryRun: boolean; yes: boolean },
+  cleanups: (() => void | Promise<void>)[],
+): Run<Record<string, unknown>> {
+  const { terminal, signal, runId, io } = state;
+  const { dryRun, yes } = given;
+  const steps = new Steps({ terminal, signal, dryRun });
+  state.steps = steps;
+  let loaded: Settings | undefined;
+  const settings = async () => {
+    loaded ??= loadSettings(io.env);
+    return loaded;
+  };
+  let user = async () => `unauthenticated:${userInfo().username}@${hostname()}`;
+  let known: Promise<string> | undefined;
+  const userId = () => {
+    known ??= user();
+    return known;
+  };
+  return {
+    ...given,
+    runId,
+    env: io.env,
+    signal,
+    settings,
+    audit: new AuditLog({ settings, runId, userId, env: io.env }),
+    check: (title, fn) => steps.check(title, fn),
+    change: (title, fn) => steps.change(title, fn),
+    confirm: (sentence) => confirm(terminal, sentence, { dryRun, yes, signal }),
+    note: (text) => terminal.note(text),
+    actAs: (fn) => {
+      user = fn;
+      known = undefined;
+    },
+    onExit: (cleanup) => cleanups.push(cleanup),
+  };
+}
+
+async function confirm(
+  terminal: Terminal,
+  sentence: string,
+  how: { dryRun: boolean; yes: boolean; signal: AbortSignal },
+): Promise<void> {
+  if (how.dryRun) return terminal.note(`would ask: ${sentence}`, "yellow");
+  if (how.yes) return terminal.note(`${sentence} (--yes)`);
+  if (!terminal.interactive) {
+    throw usage(
+      `${sentence} Nobody is here to say yes to that`,
+      "run the same command on a terminal, or add --yes",
+    );
+  }
+  if (await terminal.askYesNo(sentence, how.signal)) return;
+  throw new RunbookError("not confirmed", { exit: "failed", next: "nothing: the answer was no" });
+}
+
+function exitCode(error: unknown, { steps, signal }: State): number {
+  if (error === undefined) return 0;
+  if (wasInterrupted(error, signal)) return steps?.changeBegan ? EXIT.incomplete : INTERRUPTED;
+  return error instanceof RunbookError ? error.exitCode : EXIT.failed;
+}
+
+/** Also what a step throws because its wait was aborted. */
+function wasInterrupted(error: unknown, signal: AbortSignal): boolean {
+  if (error instanceof Interrupted) return true;
+  return (
+    signal.aborted && error instanceof Error && (error.name === "AbortError" || error.cause === signal.reason)
+  );
+}
+
+async function report(
+  state: State,
+  outcome: Outcome,
+  how: { json: boolean; dryRun: boolean },
+): Promise<void> {
+  const { terminal, runId, steps, runbook } = state;
+  const problem = outcome.error === undefined ? undefined : describe(outcome.error, state);
+  const found = outcome.result ?? (outcome.error instanceof RunbookError ? outcome.error.result : undefined);
+  if (how.json) {
+    const ran = (steps?.all ?? []).map(({ title, kind, outcome, seconds }) => ({
+      title,
+      kind,
+      outcome,
+      seconds,
+    }));
+    const document = {
+      ...found,
+      run_id: runId,
+      dry_run: how.dryRun,
+      steps: ran,
+      ...(problem ? { error: problem } : {}),
+    };
+    await terminal.result(JSON.stringify(redactDeep(document), null, 2));
+  } else if (found !== undefined) {
+    const text = runbook.render?.(found) ?? summary(found);
+    if (text !== "") await terminal.result(text);
+  }
+  if (problem === undefined) return;
+  await terminal.note(`error: ${problem.message}`, "red");
+  if (problem.next !== undefined) await terminal.note(`next:  ${problem.next}`);
+  if (state.io.env.DEBUG) await terminal.note(inspect(outcome.error));
+}
+
+function describe(error: unknown, state: State): { message: string; exit_code: number; next?: string } {
+  const exit_code = exitCode(error, state);
+  if (wasInterrupted(error, state.signal)) {
+    const changed = state.steps?.changeBegan === true;
+    return changed
+      ? { message: "ended before everything was done", exit_code, next: "the same command again resumes" }
+      : { message: "ended before anything was changed", exit_code };
+  }
+  if (error instanceof RunbookError) {
+    return { message: error.message, exit_code, ...(error.next === undefined ? {} : { next: error.next }) };
+  }
+  return {
+    message: `unexpected: ${messageOf(error)}`,
+    exit_code,
+    next: "the same command with DEBUG=1 shows where",
+  };
+}
+
+function summary(result: Result): string {
+  const rows = Object.entries(result).map(([key, value]): [string, string] => [
+    key.replaceAll("_", " "),
+    typeof value === "string" ? value : JSON.stringify(value),
+  ]);
+  return table(rows).join("\n");
+}

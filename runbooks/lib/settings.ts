@@ -1,0 +1,214 @@
+// recovery.yaml and the few standard variables: read once at the edge, wrong nowhere else. No secret is in the file.
+import { readFileSync } from "node:fs";
+import { homedir } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseDocument } from "yaml";
+import { z } from "zod";
+import { messageOf, RunbookError } from "./errors.ts";
+import { nearest } from "./flags.ts";
+import { registerSecret } from "./redact.ts";
+
+const url = z
+  .string()
+  .refine(isServiceUrl, { error: "takes a URL such as https://vault.example:8200, without a password in it" })
+  .transform((text) => text.replace(/\/+$/, ""));
+const text = z.string().min(1, { error: "takes a text that isn't empty" });
+
+const File = z.strictObject({
+  vault: z.strictObject({ addr: url }),
+  audit: z.strictObject({ log: text.optional(), bucket: text.optional() }).default({}),
+  ssh: z
+    .strictObject({ user: text.default("root"), identity_file: text.optional() })
+    .default({ user: "root" }),
+  pulumi: z.strictObject({ project_dir: text.optional() }).default({}),
+});
+
+/** Every path is absolute. */
+export interface Settings {
+  /** The file that was read. */
+  file: string;
+  /** The one Vault that these settings belong to; no slash at its end. */
+  vault: { addr: string };
+  audit: { log: string; bucket: string | undefined };
+  ssh: { user: string; identity_file: string | undefined };
+  pulumi: { project_dir: string };
+}
+
+/**
+ * Reads `RECOVERY_CONFIG`, or else recovery.yaml in the working directory.
+ * @throws RunbookError (exit 2) naming each wrong key, what it got and what it takes.
+ */
+export function loadSettings(env: NodeJS.ProcessEnv = process.env): Settings {
+  const file = resolve(env.RECOVERY_CONFIG || "recovery.yaml");
+  const checked = File.safeParse(parseYaml(file, readText(file)) ?? {});
+  if (!checked.success) {
+    const problems = checked.error.issues.flatMap((issue) =>
+      describe(issue, parseYaml(file, readText(file))),
+    );
+    throw bad(file, problems.join("; "));
+  }
+  const { vault, audit, ssh, pulumi } = checked.data;
+  const path = (text: string) =>
+    text.startsWith("~/") ? join(homedir(), text.slice(2)) : resolve(dirname(file), text);
+  return {
+    file,
+    vault,
+    audit: { log: audit.log === undefined ? defaultLog(env) : path(audit.log), bucket: audit.bucket },
+    ssh: {
+      user: ssh.user,
+      identity_file: ssh.identity_file === undefined ? undefined : path(ssh.identity_file),
+    },
+    pulumi: { project_dir: pulumi.project_dir === undefined ? REPOSITORY : path(pulumi.project_dir) },
+  };
+}
+
+const Environment = z.object({
+  VAULT_ADDR: url.optional(),
+  VAULT_TOKEN: text.optional(),
+  VAULT_ROLE_ID: text.optional(),
+  VAULT_SECRET_ID: text.optional(),
+  VAULT_CACERT: text.optional(),
+  VAULT_NAMESPACE: text.optional(),
+});
+
+export interface VaultEnvironment {
+  /** VAULT_ADDR, no slash at its end; undefined means: the settings' own. */
+  addr: string | undefined;
+  /** VAULT_TOKEN goes before an AppRole, as with Vault's own command line. */
+  login: { token: string } | { roleId: string; secretId: string };
+  /** A file with the PEM certificates to trust. */
+  caCert: string | undefined;
+  namespace: string | undefined;
+}
+
+/**
+ * The standard variables; an empty one counts as unset. The token and the secret id are registered as secrets.
+ * @throws RunbookError (exit 2) when a variable is malformed, or neither a token nor an AppRole is there.
+ */
+export function vaultEnvironment(env: NodeJS.ProcessEnv = process.env): VaultEnvironment {
+  const given = Object.keys(Environment.shape).flatMap((key) => (env[key] ? [[key, env[key]]] : []));
+  const checked = Environment.safeParse(Object.fromEntries(given));
+  if (!checked.success) {
+    const problems = checked.error.issues.map((issue) => `${issue.path.join(".")} ${issue.message}`);
+    throw new RunbookError(problems.join("; "), {
+      exit: "usage",
+      next: "correct the variable and export it again",
+    });
+  }
+  const { VAULT_ADDR, VAULT_TOKEN, VAULT_ROLE_ID, VAULT_SECRET_ID, VAULT_CACERT, VAULT_NAMESPACE } =
+    checked.data;
+  for (const secret of [VAULT_TOKEN, VAULT_SECRET_ID]) if (secret !== undefined) registerSecret(secret);
+  const rest = { addr: VAULT_ADDR, caCert: VAULT_CACERT, namespace: VAULT_NAMESPACE };
+  if (VAULT_TOKEN !== undefined) return { ...rest, login: { token: VAULT_TOKEN } };
+  if (VAULT_ROLE_ID !== undefined && VAULT_SECRET_ID !== undefined) {
+    return { ...rest, login: { roleId: VAULT_ROLE_ID, secretId: VAULT_SECRET_ID } };
+  }
+  throw new RunbookError(
+    "no login for Vault: neither VAULT_TOKEN nor VAULT_ROLE_ID and VAULT_SECRET_ID are set",
+    {
+      exit: "usage",
+      next: "export VAULT_TOKEN=$(vault login -token-only -method=oidc), or set the AppRole's two variables",
+    },
+  );
+}
+
+/**
+ * A lab's or a throwaway's Vault must never drive a production mail server, nor the other way round.
+ * @throws RunbookError (exit 4) when `addr` is another Vault than the one that the settings belong to.
+ */
+export function assertOwnVault(settings: Settings, addr: string): void {
+  if (new URL(addr).href.replace(/\/+$/, "") === new URL(settings.vault.addr).href.replace(/\/+$/, ""))
+    return;
+  throw new RunbookError(
+    `VAULT_ADDR is ${addr}, but ${settings.file} belongs to ${settings.vault.addr}: nothing is written with one Vault's credentials to another's hosts`,
+    { exit: "refused", next: "unset VAULT_ADDR, or set RECOVERY_CONFIG to the settings of that Vault" },
+  );
+}
+
+const REPOSITORY = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");
+
+function isServiceUrl(text: string): boolean {
+  const parsed = URL.parse(text);
+  return (
+    parsed !== null && /^https?:$/.test(parsed.protocol) && parsed.username === "" && parsed.password === ""
+  );
+}
+
+function defaultLog(env: NodeJS.ProcessEnv): string {
+  const state = env.XDG_STATE_HOME || join(homedir(), ".local", "state");
+  return join(state, "penguinmails-recovery", "audit.jsonl");
+}
+
+function readText(file: string): string {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (cause) {
+    const absent = cause instanceof Error && "code" in cause && cause.code === "ENOENT";
+    throw new RunbookError(
+      absent ? `there are no settings: ${file} doesn't exist` : `settings: ${messageOf(cause)}`,
+      {
+        exit: "usage",
+        next: "set RECOVERY_CONFIG to your recovery.yaml, or write one with `vault: {addr: https://…}`",
+        cause,
+      },
+    );
+  }
+}
+
+/** The parser's own message quotes the line; a line of a settings file may hold what doesn't belong there. */
+function parseYaml(file: string, text: string): unknown {
+  const document = parseDocument(text, { prettyErrors: true });
+  const error = document.errors[0];
+  if (error === undefined) return document.toJS() as unknown;
+  throw bad(file, `line ${error.linePos?.[0].line ?? "?"} is not YAML (${error.code})`);
+}
+
+function describe(issue: z.core.$ZodIssue, content: unknown): string[] {
+  const key = issue.path.join(".");
+  if (issue.code === "unrecognized_keys") {
+    const takes = keysAt(issue.path);
+    return issue.keys.map((unknown) => {
+      const meant = nearest(unknown, takes);
+      const name = key === "" ? unknown : `${key}.${unknown}`;
+      return `${name} is not a setting${meant === undefined ? "" : ` (did you mean ${meant}?)`}: ${key || "the file"} takes ${takes.join(", ")}`;
+    });
+  }
+  const got = issue.path.reduce<unknown>(
+    (at, part) =>
+      typeof at === "object" && at !== null ? (at as Record<PropertyKey, unknown>)[part] : undefined,
+    content,
+  );
+  if (got === undefined || got === null) {
+    const keys = keysAt(issue.path);
+    return [`${key} is missing${keys.length > 0 ? `: it takes ${keys.join(", ")}` : ""}`];
+  }
+  const takes =
+    issue.code === "invalid_type" ? `takes ${WORDS[issue.expected] ?? issue.expected}` : issue.message;
+  return [`${key || "the file"} is ${shown(got)} but ${takes}`];
+}
+
+const WORDS: Record<string, string> = { string: "a text", object: "keys below it" };
+
+/** A password in a URL is the one thing that a wrong value may plausibly hold. */
+const shown = (value: unknown): string =>
+  JSON.stringify(value)
+    .replace(/\/\/[^/@"]*@/, "//…@")
+    .slice(0, 80);
+
+function keysAt(path: PropertyKey[]): string[] {
+  let schema: unknown = File;
+  for (const part of path) {
+    schema = schema instanceof z.ZodDefault ? schema.unwrap() : schema;
+    schema = schema instanceof z.ZodObject ? schema.shape[String(part)] : undefined;
+  }
+  schema = schema instanceof z.ZodDefault ? schema.unwrap() : schema;
+  return schema instanceof z.ZodObject ? Object.keys(schema.shape) : [];
+}
+
+function bad(file: string, problem: string): RunbookError {
+  return new RunbookError(`${file}: ${problem}`, {
+    exit: "usage",
+    next: `correct ${file} and run the same command again`,
+  });
+}

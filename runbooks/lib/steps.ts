@@ -1,0 +1,79 @@
+// The step engine: everything that a runbook does is a check or a change. A dry run runs the checks and prints
+// the changes, so it can't say anything else than what a real run would do.
+import { Interrupted } from "./errors.ts";
+import { seconds, type Terminal } from "./terminal.ts";
+
+export interface Step {
+  title: string;
+  kind: "check" | "change";
+  /** `planned`: a change in a dry run, which wasn't made. */
+  outcome: "done" | "failed" | "planned";
+  /** How long it took. */
+  seconds: number;
+}
+
+export class Steps {
+  readonly all: Step[] = [];
+  /** True from the first change's start: from here on an interruption leaves something to resume. */
+  changeBegan = false;
+  private readonly terminal: Terminal;
+  private readonly signal: AbortSignal;
+  private readonly dryRun: boolean;
+  private depth = 0;
+
+  constructor(options: { terminal: Terminal; signal: AbortSignal; dryRun: boolean }) {
+    this.terminal = options.terminal;
+    this.signal = options.signal;
+    this.dryRun = options.dryRun;
+  }
+
+  /** Reads and compares; runs in a dry run too. @throws Interrupted when the run was asked to end before it. */
+  async check<T>(title: string, fn: () => T | Promise<T>): Promise<T> {
+    this.endIfAsked();
+    return this.timed({ title, kind: "check", outcome: "done", seconds: 0 }, fn);
+  }
+
+  /** Writes. In a dry run the title is printed, `fn` isn't called and the value is undefined. */
+  async change<T>(title: string, fn: () => T | Promise<T>): Promise<T | undefined> {
+    this.endIfAsked();
+    if (this.dryRun) {
+      this.all.push({ title, kind: "change", outcome: "planned", seconds: 0 });
+      await this.terminal.note(`${this.indent()}would: ${title}`, "yellow");
+      return undefined;
+    }
+    this.changeBegan = true;
+    return this.timed({ title, kind: "change", outcome: "done", seconds: 0 }, fn);
+  }
+
+  private async timed<T>(step: Step, fn: () => T | Promise<T>): Promise<T> {
+    this.all.push(step);
+    const indent = this.indent();
+    await this.terminal.note(`${indent}→ ${step.title}`);
+    const start = performance.now();
+    this.terminal.startTicking(step.title);
+    this.depth += 1;
+    let failed = true;
+    try {
+      const value = await fn();
+      failed = false;
+      return value;
+    } finally {
+      this.depth -= 1;
+      const took = performance.now() - start;
+      step.seconds = Math.round(took) / 1000;
+      step.outcome = failed ? "failed" : "done";
+      await this.terminal.note(
+        `${indent}${failed ? "✗" : "✓"} ${step.title} ${seconds(took)}`,
+        failed ? "red" : "green",
+      );
+    }
+  }
+
+  private indent(): string {
+    return "  ".repeat(this.depth);
+  }
+
+  private endIfAsked(): void {
+    if (this.signal.aborted) throw new Interrupted("ended between two steps");
+  }
+}

@@ -1,0 +1,108 @@
+// What the operator sees. Progress goes to stderr, the result alone to stdout; both without any secret.
+import type { Readable, Writable } from "node:stream";
+import { styleText } from "node:util";
+import { Interrupted } from "./errors.ts";
+import { redact } from "./redact.ts";
+
+/** A process's streams and environment; tests bring their own. */
+export interface Io {
+  stdin: Readable & { isTTY?: boolean };
+  stdout: Writable & { isTTY?: boolean };
+  stderr: Writable & { isTTY?: boolean };
+  env: NodeJS.ProcessEnv;
+}
+
+type Style = Parameters<typeof styleText>[0];
+
+export class Terminal {
+  /** Someone is there to answer a question. */
+  readonly interactive: boolean;
+  private readonly io: Io;
+  private ticking: NodeJS.Timeout | undefined;
+
+  constructor(io: Io) {
+    this.io = io;
+    this.interactive = io.stdin.isTTY === true && io.stderr.isTTY === true;
+  }
+
+  /** One line of progress. Resolves once it is handed to the system, so that it is seen before what it announces. */
+  note(text: string, style?: Style): Promise<void> {
+    this.stopTicking();
+    return write(this.io.stderr, `${this.paint(redact(text), style)}\n`);
+  }
+
+  /** The result. */
+  result(text: string): Promise<void> {
+    this.stopTicking();
+    return write(this.io.stdout, `${redact(text)}\n`);
+  }
+
+  /** Shows, on a terminal only, how long the step that runs now has been running. */
+  startTicking(title: string): void {
+    if (this.io.stderr.isTTY !== true) return;
+    const start = performance.now();
+    const tick = () =>
+      this.io.stderr.write(`\r\x1b[K${redact(`  ${title} ${seconds(performance.now() - start)}`)}`);
+    this.ticking = setInterval(tick, 1000).unref();
+  }
+
+  /** Yes or no; Enter alone means no. */
+  async askYesNo(question: string, signal: AbortSignal): Promise<boolean> {
+    const { confirm } = await import("@clack/prompts");
+    return this.answered(
+      await confirm({ message: redact(question), initialValue: false, ...this.on(signal) }),
+    );
+  }
+
+  /** A line of text, asked for again until `problemWith` has nothing to say. */
+  async askText(
+    question: string,
+    problemWith: (text: string) => string | undefined,
+    signal: AbortSignal,
+  ): Promise<string> {
+    const { text } = await import("@clack/prompts");
+    const validate = (given: string | undefined) => problemWith(given ?? "");
+    return this.answered(await text({ message: question, validate, ...this.on(signal) }));
+  }
+
+  /** One of `choices`. */
+  async askChoice(question: string, choices: string[], signal: AbortSignal): Promise<string> {
+    const { select } = await import("@clack/prompts");
+    const options = choices.map((value) => ({ value, label: value }));
+    return this.answered(await select<string>({ message: question, options, ...this.on(signal) }));
+  }
+
+  private on(signal: AbortSignal) {
+    return { input: this.io.stdin, output: this.io.stderr, signal };
+  }
+
+  /** Ctrl-C at a question is an answer too. */
+  private answered<T>(answer: T): Exclude<T, symbol> {
+    if (typeof answer === "symbol") throw new Interrupted("ended at a question");
+    return answer as Exclude<T, symbol>;
+  }
+
+  private paint(text: string, style: Style | undefined): string {
+    const { stderr, env } = this.io;
+    if (style === undefined || stderr.isTTY !== true || (env.NO_COLOR ?? "") !== "") return text;
+    return styleText(style, text, { validateStream: false });
+  }
+
+  private stopTicking(): void {
+    if (this.ticking === undefined) return;
+    clearInterval(this.ticking);
+    this.ticking = undefined;
+    this.io.stderr.write("\r\x1b[K");
+  }
+}
+
+/** Milliseconds as the operator reads them: 0.4s, 75.0s. */
+export const seconds = (milliseconds: number): string => `${(milliseconds / 1000).toFixed(1)}s`;
+
+/** A stream that nobody reads any more must not end a run that is halfway through a change. */
+function write(stream: Writable, text: string): Promise<void> {
+  return new Promise((resolve) => {
+    if (stream.destroyed || stream.writableEnded) resolve();
+    else stream.write(text, () => resolve());
+  });
+}
