@@ -1,0 +1,39 @@
+// Which certificate a mail host is believed by: one that a public CA vouches for, or exactly the one that we
+// know (from Vault, or read from the host over ssh). Right after a rebuild, and before DNS moves, only the
+// second can be had.
+import { X509Certificate } from "node:crypto";
+import { type PeerCertificate, rootCertificates } from "node:tls";
+
+/** What a client that connects by address needs in order to check the server. Passed to `tls.connect`. */
+export interface TlsTrust {
+  readonly servername: string;
+  readonly ca: string[];
+  readonly allowPartialTrustChain: true;
+  readonly checkServerIdentity: (host: string, peer: PeerCertificate) => Error | undefined;
+}
+
+/**
+ * Trusts the known certificate whatever issued it, and otherwise only what the public roots and the name say.
+ * @param name the mail host's name (`mail.acme.example`), sent as SNI.
+ * @param known PEM chain whose first certificate is the host's; undefined: public roots alone.
+ */
+export function tlsTrust(name: string, known: string | undefined): TlsTrust {
+  const leaf = known === undefined ? undefined : new X509Certificate(known);
+  return {
+    servername: name,
+    ca: leaf === undefined ? [...rootCertificates] : [leaf.toString(), ...rootCertificates],
+    // Lets a leaf that no root of ours signed end the chain: this is the pin.
+    allowPartialTrustChain: true,
+    checkServerIdentity: (_host, peer) => {
+      if (leaf !== undefined && new X509Certificate(peer.raw).fingerprint256 === leaf.fingerprint256)
+        return undefined;
+      return new X509Certificate(peer.raw).checkHost(name) === undefined
+        ? new Error(`the certificate shown is for ${peer.subjectaltname ?? "another name"}, not for ${name}`)
+        : undefined;
+    },
+  };
+}
+
+/** When the first certificate of a PEM chain ends, as an ISO time. */
+export const notAfter = (certificate: string): string =>
+  new Date(new X509Certificate(certificate).validTo).toISOString();

@@ -1,0 +1,283 @@
+// The one way to Vault: records of the KV mount with compare-and-set, and whatever else a runbook reads or
+// writes. Answers are parsed here, so that nothing of unknown shape gets further, and every failure leaves
+// as a RunbookError that says which of Vault's many 'no's it was.
+import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import vaultClient, { type client as NodeVaultClient } from "node-vault";
+import { z } from "zod";
+import {
+  KV_MOUNT,
+  metadataPath,
+  type RecordName,
+  recordPath,
+  type TenantId,
+  tenantIdProblem,
+} from "../../stacks/names.ts";
+import { RunbookError } from "./errors.ts";
+import { registerSecret } from "./redact.ts";
+import { assertOwnVault, type Settings, vaultEnvironment } from "./settings.ts";
+
+/** A record as read: its fields, its version (1 and up) and the custom metadata of its key. */
+export interface Stored<T> {
+  readonly data: T;
+  readonly version: number;
+  readonly customMetadata: Readonly<Record<string, string>>;
+}
+
+/** Somebody else wrote the record since it was read: nothing was written. */
+export class CasConflict extends Error {}
+
+/** Milliseconds after which an unanswered request to Vault counts as failed. */
+const TIMEOUT_MS = 10_000;
+
+export class Vault {
+  readonly addr: string;
+  readonly #client: NodeVaultClient;
+  #user: string | undefined;
+
+  private constructor(addr: string, client: NodeVaultClient) {
+    this.addr = addr;
+    this.#client = client;
+  }
+
+  /**
+   * Connects with the environment's token or AppRole. Throws: refused (4) when VAULT_ADDR is not the settings'
+   * Vault, when Vault is sealed, or for a root token without `breakGlass`; permission (3) for an invalid token.
+   */
+  static async connect(settings: Settings, options: { breakGlass?: boolean } = {}): Promise<Vault> {
+    const env = vaultEnvironment(process.env);
+    const addr = env.addr ?? settings.vault.addr;
+    assertOwnVault(settings, addr);
+    const client = vaultClient({
+      endpoint: addr,
+      ...("token" in env.login ? { token: env.login.token } : {}),
+      ...(env.namespace === undefined ? {} : { namespace: env.namespace }),
+      // Without this, DEBUG=node-vault would print request payloads.
+      debug: () => {},
+      requestOptions: {
+        timeout: TIMEOUT_MS,
+        ...(env.caCert === undefined ? {} : { ca: await readFile(env.caCert) }),
+      },
+    });
+    const vault = new Vault(addr, client);
+    if ("roleId" in env.login) await vault.#logIn(env.login.roleId, env.login.secretId);
+    await vault.#lookupSelf(options.breakGlass ?? false);
+    return vault;
+  }
+
+  /** Vault's name for whoever runs this: the display name of the token, for the audit log. */
+  get user(): string {
+    return this.#user ?? "unknown";
+  }
+
+  /** Reads a record's newest version; undefined where there is none. Throws failed (1) naming a field that is wrong. */
+  async record<T>(tenant: TenantId, name: RecordName, schema: z.ZodType<T>): Promise<Stored<T> | undefined> {
+    const answer = await this.read(recordPath(tenant, name), KvRead);
+    if (answer === undefined || answer.data.data === null) return undefined;
+    const parsed = schema.safeParse(answer.data.data);
+    if (!parsed.success) {
+      const problem = parsed.error.issues.map(
+        (issue) => `${issue.path.join(".") || "the record"}: ${issue.message}`,
+      );
+      throw new RunbookError(`${KV_MOUNT}/${tenant}/${name} in Vault is not usable: ${problem.join("; ")}`, {
+        exit: "failed",
+        next: `vault kv get ${KV_MOUNT}/${tenant}/${name}   # then restore the field, or the version before with: vault kv rollback`,
+      });
+    }
+    const { version, custom_metadata } = answer.data.metadata;
+    return { data: parsed.data, version, customMetadata: custom_metadata ?? {} };
+  }
+
+  /**
+   * Writes a record over exactly `cas` (0: only if there is none) and returns the new version. Throws CasConflict
+   * when somebody was faster. An answer of 5xx or none leaves open whether it was written: the record is read
+   * back and compared, so that a lost answer is not taken for a failure.
+   */
+  async writeRecord(
+    tenant: TenantId,
+    name: RecordName,
+    data: Record<string, unknown>,
+    cas: number,
+  ): Promise<number> {
+    const path = recordPath(tenant, name);
+    try {
+      const answer = KvWrite.parse(await this.#client.write(path, { data, options: { cas } }));
+      return answer.data.version;
+    } catch (error) {
+      if (statusOf(error) === 400 && String(error).includes("check-and-set"))
+        throw new CasConflict(path, { cause: error });
+      const status = statusOf(error);
+      if (status !== undefined && status < 500) throw this.#explain(error, "write", path);
+      const now = await this.read(path, KvRead).catch(() => undefined);
+      const found = now?.data.metadata.version === cas + 1 ? now.data.data : null;
+      if (found !== null && canonical(found) === canonical(data)) return cas + 1;
+      throw this.#explain(error, "write", path);
+    }
+  }
+
+  /** Patches custom metadata: keys not named here stay. Values are at most 512 bytes. */
+  async patchMetadata(
+    tenant: TenantId,
+    name: RecordName,
+    customMetadata: Record<string, string>,
+  ): Promise<void> {
+    const path = metadataPath(tenant, name);
+    try {
+      await this.#client.request({
+        path: `/${path}`,
+        method: "PATCH",
+        headers: { "Content-Type": "application/merge-patch+json" },
+        json: { custom_metadata: customMetadata },
+      });
+    } catch (error) {
+      throw this.#explain(error, "patch", path);
+    }
+  }
+
+  /** The ids of all tenants that have records, in order; the canary and foreign names are left out. */
+  async tenants(): Promise<TenantId[]> {
+    const path = `${KV_MOUNT}/metadata`;
+    try {
+      const answer = KeyList.parse(await this.#client.list(path));
+      const names = answer.data.keys.filter((key) => key.endsWith("/")).map((key) => key.slice(0, -1));
+      return names.filter((name): name is TenantId => tenantIdProblem(name) === undefined).sort();
+    } catch (error) {
+      if (statusOf(error) === 404) return [];
+      throw this.#explain(error, "list", path);
+    }
+  }
+
+  /** Reads any path; undefined for a 404. */
+  async read<T>(path: string, schema: z.ZodType<T>): Promise<T | undefined> {
+    try {
+      return schema.parse(await this.#client.read(path));
+    } catch (error) {
+      if (statusOf(error) === 404) return undefined;
+      throw this.#explain(error, "read", path);
+    }
+  }
+
+  /** Writes any path and parses the answer. */
+  async write<T>(path: string, body: Record<string, unknown>, schema: z.ZodType<T>): Promise<T> {
+    try {
+      return schema.parse(await this.#client.write(path, body));
+    } catch (error) {
+      throw this.#explain(error, "write", path);
+    }
+  }
+
+  /**
+   * Asks Vault what this token really may do. Throws permission (3) that names every missing right; token
+   * policies alone would mislead, since they leave out identity policies and still name deleted ones.
+   * @param needs Vault paths with the capabilities that the run needs on them.
+   */
+  async requireCapabilities(needs: Record<string, readonly string[]>, role: string): Promise<void> {
+    const has = await this.write("sys/capabilities-self", { paths: Object.keys(needs) }, Capabilities);
+    const missing = Object.entries(needs).flatMap(([path, wanted]) => {
+      const granted = has.data[path] ?? [];
+      const lacks = granted.includes("root")
+        ? []
+        : wanted.filter((capability) => !granted.includes(capability));
+      return lacks.length === 0 ? [] : [`${lacks.join(", ")} on ${path}`];
+    });
+    if (missing.length > 0) {
+      throw new RunbookError(`Insufficient permissions: ${this.user} lacks ${missing.join("; ")}`, {
+        exit: "permission",
+        next: `log in to Vault with the policy '${role}' and set VAULT_TOKEN, then run this again`,
+      });
+    }
+  }
+
+  async #logIn(roleId: string, secretId: string): Promise<void> {
+    const answer = await this.write("auth/approle/login", { role_id: roleId, secret_id: secretId }, Login);
+    registerSecret(answer.auth.client_token);
+    this.#client.token = answer.auth.client_token;
+  }
+
+  async #lookupSelf(breakGlass: boolean): Promise<void> {
+    const self = await this.read("auth/token/lookup-self", TokenSelf);
+    this.#user = self?.data.display_name ?? "unknown";
+    if (self?.data.policies.includes("root") && !breakGlass) {
+      throw new RunbookError("VAULT_TOKEN is a root token, which leaves no trace of who acted", {
+        exit: "refused",
+        next: "use your own token; if there is no other way, the same command with --break-glass (it is audited)",
+      });
+    }
+  }
+
+  #explain(error: unknown, verb: string, path: string): RunbookError {
+    if (error instanceof RunbookError) return error;
+    const status = statusOf(error);
+    const said =
+      error instanceof z.ZodError
+        ? "an answer of an unknown form"
+        : String((error as Error).message ?? error);
+    if (status === 503) {
+      return new RunbookError(`Vault at ${this.addr} is sealed or not active (${said})`, {
+        exit: "refused",
+        next: "vault operator unseal   # as many times as the threshold says, then run this again",
+        cause: error,
+      });
+    }
+    if (status === 403) {
+      return new RunbookError(`Insufficient permissions: Vault refuses to ${verb} ${path} (${said})`, {
+        exit: "permission",
+        next: "vault token lookup   # is the token still valid, and has it the role this runbook names in --help?",
+        cause: error,
+      });
+    }
+    if (status === undefined && !(error instanceof z.ZodError)) {
+      return new RunbookError(`Vault at ${this.addr} can't be reached: ${said}`, {
+        exit: "failed",
+        next: `vault status -address=${this.addr}   # is it running, and is VAULT_ADDR right?`,
+        cause: error,
+      });
+    }
+    return new RunbookError(
+      `Vault failed to ${verb} ${path}: ${said}${status === undefined ? "" : ` (HTTP ${status})`}`,
+      {
+        exit: "failed",
+        next: "vault status   # and Vault's own log; then run this again",
+        cause: error,
+      },
+    );
+  }
+}
+
+/** SHA-256 (hex) of a ciphertext: names a version beyond doubt, since a restored Vault uses numbers again. */
+export const fingerprint = (ciphertext: string): string =>
+  createHash("sha256").update(ciphertext).digest("hex");
+
+const CustomMetadata = z.record(z.string(), z.string()).nullish();
+const KvRead = z.object({
+  data: z.object({
+    data: z.record(z.string(), z.unknown()).nullable(),
+    metadata: z.object({ version: z.number().int(), custom_metadata: CustomMetadata }),
+  }),
+});
+const KvWrite = z.object({ data: z.object({ version: z.number().int() }) });
+const KeyList = z.object({ data: z.object({ keys: z.array(z.string()) }) });
+const Login = z.object({ auth: z.object({ client_token: z.string().min(1) }) });
+const Capabilities = z.object({ data: z.record(z.string(), z.unknown()) }).transform(({ data }) => ({
+  data: Object.fromEntries(
+    Object.entries(data).map(([path, caps]) => [path, z.array(z.string()).catch([]).parse(caps)]),
+  ),
+}));
+const TokenSelf = z.object({
+  data: z.object({ display_name: z.string(), policies: z.array(z.string()).default([]) }),
+});
+
+/** The HTTP status of node-vault's error; undefined when there was no answer. */
+function statusOf(error: unknown): number | undefined {
+  const parsed = z.object({ response: z.object({ statusCode: z.number() }) }).safeParse(error);
+  return parsed.success ? parsed.data.response.statusCode : undefined;
+}
+
+/** The same object with its keys in one order, for comparing what was written with what is there. */
+function canonical(data: Record<string, unknown>): string {
+  return JSON.stringify(data, (_key, value: unknown) =>
+    value !== null && typeof value === "object" && !Array.isArray(value)
+      ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : value,
+  );
+}

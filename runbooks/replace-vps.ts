@@ -1,0 +1,141 @@
+// A VPS that is dead but still listed, or that hangs: look what is wrong with it, ask, let the engine replace it,
+// prove the tenant's login on the new one, and say how long that took.
+import { z } from "zod";
+import {
+  mailHost,
+  recordPath,
+  type TenantId,
+  TRANSIT_MOUNT,
+  tenantStack,
+  transitKey,
+} from "../stacks/names.ts";
+import { RunbookError } from "./lib/errors.ts";
+import { breakGlassFlag, tenantFlag } from "./lib/flag-types.ts";
+import { probeHost } from "./lib/host-probe.ts";
+import { unprovenLogins } from "./lib/mail-login.ts";
+import { pulumi, StackLocked, urnsOfType } from "./lib/pulumi.ts";
+import { Admin, Server, Tls } from "./lib/records.ts";
+import { defineRunbook } from "./lib/runbook.ts";
+import { loginAt } from "./lib/server-record.ts";
+import { openSession } from "./lib/session.ts";
+import type { Settings } from "./lib/settings.ts";
+import { tlsTrust } from "./lib/tls-trust.ts";
+import { open } from "./lib/transit.ts";
+import type { Vault } from "./lib/vault.ts";
+
+/** The promise of scenario 1, in seconds. */
+const RTO_SECONDS = 3600;
+
+/** What stands for the host in a tenant's stack, per provider: replacing it makes everything on it anew. */
+const HOST_TYPES = ["aws:ec2/instance:Instance", "penguinmails:tenant:ExistingHost"];
+
+export default defineRunbook({
+  name: "replace-vps",
+  summary: "replace a tenant's dead or hanging VPS and prove its login on the new one",
+  example: "npx runbook replace-vps --tenant acme",
+  flags: z.object({
+    tenant: tenantFlag,
+    force: z.boolean().default(false).describe("replace it although it answers"),
+    breakGlass: breakGlassFlag,
+  }),
+  run: async (run) => {
+    const { tenant, force } = run.flags;
+    const began = performance.now();
+    const stack = tenantStack(tenant);
+    const { settings, vault } = await openSession(run, "tenant-deployer", {
+      [recordPath(tenant, "server")]: ["create", "read", "update"],
+      [recordPath(tenant, "admin")]: ["read"],
+      [`${TRANSIT_MOUNT}/decrypt/${transitKey(tenant)}`]: ["update"],
+    });
+    const before = await run.check(`read where ${tenant} lives`, () => requireServer(vault, tenant));
+    const findings = await run.check(`look what is wrong with ${before.vps_ip}`, () =>
+      probeHost(before.vps_ip),
+    );
+    const problems = findings.flatMap(({ service, problem }) =>
+      problem === undefined ? [] : [`${service}: ${problem}`],
+    );
+    if (problems.length === 0 && !force) {
+      throw new RunbookError(
+        `The VPS of ${tenant} (${before.vps_ip}) answers on ssh, SMTP, IMAP and HTTPS: a healthy host is not replaced`,
+        {
+          exit: "refused",
+          next: `a lost password on a healthy host: npx runbook recover-credentials --tenant ${tenant}; to replace it all the same: --force`,
+        },
+      );
+    }
+    const urns = await run.check(`find the host in stack ${stack}`, () =>
+      engineAfterDeadOne(settings, stack, run, () => urnsOfType(settings, stack, HOST_TYPES)),
+    );
+    await run.confirm(
+      `Replace the VPS of ${tenant} at ${before.vps_ip} (${problems.join("; ") || "healthy, but --force"})?`,
+    );
+    await run.change(`rebuild it: pulumi up --stack ${stack}`, () =>
+      engineAfterDeadOne(settings, stack, run, () => {
+        const replace = urns.flatMap((urn) => ["--replace", urn]);
+        return pulumi(
+          settings,
+          ["up", "--stack", stack, "--yes", "--skip-preview", ...replace],
+          (line) => void run.note(`    ${line}`),
+        );
+      }),
+    );
+    await run.change("prove the tenant's login on the new host", () => proveLogin(vault, tenant));
+    const after = run.dryRun ? before : await requireServer(vault, tenant);
+    const seconds = Math.round((performance.now() - began) / 100) / 10;
+    return {
+      tenant,
+      problems,
+      old_vps_ip: before.vps_ip,
+      new_vps_ip: after.vps_ip,
+      measured_rto_s: seconds,
+      target_rto_s: RTO_SECONDS,
+      within_rto: seconds <= RTO_SECONDS,
+    };
+  },
+});
+
+async function requireServer(vault: Vault, tenant: TenantId): Promise<Server> {
+  const stored = await vault.record(tenant, "server", Server);
+  if (stored !== undefined) return stored.data;
+  throw new RunbookError(
+    `Vault doesn't know where tenant ${tenant} lives: smtp/${tenant}/server is not there`,
+    {
+      exit: "usage",
+      next: `vault kv list smtp   # is the id right? If it never had a host: pulumi up --stack ${tenantStack(tenant)}`,
+    },
+  );
+}
+
+/** An engine that was killed leaves its lock: it is removed once its process was seen to be gone, never before. */
+async function engineAfterDeadOne<T>(
+  settings: Settings,
+  stack: string,
+  run: { change: <R>(title: string, fn: () => Promise<R>) => Promise<R | undefined> },
+  work: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof StackLocked) || !error.holderIsDead) throw error;
+    await run.change(`remove the lock that a killed pulumi (process ${error.pid}) left on ${stack}`, () =>
+      pulumi(settings, ["cancel", stack, "--yes"]),
+    );
+    return work();
+  }
+}
+
+async function proveLogin(vault: Vault, tenant: TenantId): Promise<void> {
+  const [server, admin, tls] = await Promise.all([
+    requireServer(vault, tenant),
+    vault.record(tenant, "admin", Admin),
+    vault.record(tenant, "tls", Tls),
+  ]);
+  const password = await open(vault, tenant, admin?.data.password ?? "", `smtp/${tenant}/admin password`);
+  const trust = tlsTrust(mailHost(server.domain), tls?.data.certificate);
+  const unproven = await unprovenLogins({ ...loginAt(server), trust, password });
+  if (unproven.length === 0) return;
+  throw new RunbookError(`Failed to verify MailU access after recovery: ${unproven.join("; ")}`, {
+    exit: "failed",
+    next: `npx runbook recover-credentials --tenant ${tenant}`,
+  });
+}
