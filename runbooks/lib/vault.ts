@@ -211,11 +211,18 @@ export class Vault {
     const said =
       error instanceof z.ZodError
         ? "an answer of an unknown form"
-        : String((error as Error).message ?? error);
+        : String((error as Error).message ?? error).replaceAll(/\s+/g, " ").trim();
     if (status === 503) {
       return new RunbookError(`Vault at ${this.addr} is sealed or not active (${said})`, {
         exit: "refused",
         next: "vault operator unseal   # as many times as the threshold says, then run this again",
+        cause: error,
+      });
+    }
+    if (status === 403 && path === "auth/token/lookup-self") {
+      return new RunbookError(`Vault doesn't accept the token: VAULT_TOKEN is wrong, expired or revoked (${said})`, {
+        exit: "permission",
+        next: "vault login   # then: export VAULT_TOKEN=$(vault print token)",
         cause: error,
       });
     }
