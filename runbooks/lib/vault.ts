@@ -13,6 +13,7 @@ import {
   type TenantId,
   tenantIdProblem,
 } from "../../stacks/names.ts";
+import { canonicalJson } from "./audit-chain.ts";
 import { RunbookError } from "./errors.ts";
 import { registerSecret } from "./redact.ts";
 import { assertOwnVault, type Settings, vaultEnvironment } from "./settings.ts";
@@ -110,7 +111,7 @@ export class Vault {
       if (status !== undefined && status < 500) throw this.#explain(error, "write", path);
       const now = await this.read(path, KvRead).catch(() => undefined);
       const found = now?.data.metadata.version === cas + 1 ? now.data.data : null;
-      if (found !== null && canonical(found) === canonical(data)) return cas + 1;
+      if (found !== null && canonicalJson(found) === canonicalJson(data)) return cas + 1;
       throw this.#explain(error, "write", path);
     }
   }
@@ -278,13 +279,4 @@ const TokenSelf = z.object({
 function statusOf(error: unknown): number | undefined {
   const parsed = z.object({ response: z.object({ statusCode: z.number() }) }).safeParse(error);
   return parsed.success ? parsed.data.response.statusCode : undefined;
-}
-
-/** The same object with its keys in one order, for comparing what was written with what is there. */
-function canonical(data: Record<string, unknown>): string {
-  return JSON.stringify(data, (_key, value: unknown) =>
-    value !== null && typeof value === "object" && !Array.isArray(value)
-      ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : value,
-  );
 }
