@@ -1,0 +1,246 @@
+// A lab: a real Vault, an AWS endpoint, hosts that can be killed, and on it all a provisioned platform with two
+// tenants. It lives as long as the process that started it.
+
+import { appendFileSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { stringify } from "yaml";
+import { AUDIT_BUCKET, PLATFORM_STACK, tenantStack } from "../../stacks/names.ts";
+import { REPOSITORY, toolchainBin } from "../toolchain/paths.ts";
+import { endService, run, sweep } from "./children.ts";
+import { AMI, makeZone, startCloud } from "./cloud.ts";
+import { serveControl } from "./control.ts";
+import { type Place, withoutForeign } from "./environment.ts";
+import { removeFolder, takeFolder } from "./folder.ts";
+import { Hypervisor } from "./hypervisor.ts";
+import { makeOfflineKey, startSsh } from "./keys.ts";
+import { describeLab, type OpenLab, openLab } from "./place.ts";
+import { installPlugins } from "./plugins/install.ts";
+import {
+  configureStack,
+  makeProject,
+  platformConfig,
+  pulumi,
+  tenantConfig,
+  upPlatform,
+  upTenant,
+} from "./project.ts";
+import { claimSubnet } from "./subnet.ts";
+import { type LabTenant, TENANTS } from "./tenants.ts";
+import { personToken, startVault } from "./vault.ts";
+
+export interface LabOptions {
+  /** The lab's folder, absolute; made, or taken over from a crashed lab. */
+  dir: string;
+  /** `two` (the default) provisions acme and globex; `none` ends with the platform stack. */
+  tenants?: "none" | "two";
+  /** Starts the servers and provisions nothing at all, as an operator finds them on his first day. */
+  bare?: boolean;
+  /** Called with a sentence whenever something has been done. */
+  onProgress?: (line: string) => void;
+  /** Ends the start; what runs already is stopped. */
+  signal?: AbortSignal;
+}
+
+export interface Lab extends OpenLab {
+  dir: string;
+  tenants: LabTenant[];
+  hosts: Hypervisor;
+  /** What the start consisted of; parts that ran side by side overlap. */
+  phases: { title: string; seconds: number }[];
+  /** Ends every process of the lab and removes its folder unless `keep`. Safe to repeat. */
+  stop(options?: { keep?: boolean }): Promise<void>;
+}
+
+/** Starts a lab. Throws LabIsRunning if one runs in `dir`; after any other failure nothing runs, and logs are kept. */
+export async function startLab(options: LabOptions): Promise<Lab> {
+  await takeFolder(options.dir);
+  const end: (() => Promise<unknown>)[] = [];
+  let stopped: Promise<void> | undefined;
+  const stop = (how: { keep?: boolean } = {}): Promise<void> => {
+    stopped ??= (async () => {
+      for (const step of end.reverse()) await step();
+      await sweep(options.dir);
+      if (how.keep !== true) await removeFolder(options.dir);
+    })();
+    return stopped;
+  };
+  try {
+    return await build(options, stop, (step) => end.push(step));
+  } catch (cause) {
+    await stop({ keep: true });
+    if (options.signal?.aborted) await removeFolder(options.dir);
+    throw cause;
+  }
+}
+
+async function build(
+  options: LabOptions,
+  stop: Lab["stop"],
+  atEnd: (step: () => Promise<unknown>) => void,
+): Promise<Lab> {
+  const { dir, signal } = options;
+  const phases: Lab["phases"] = [];
+  const log = (line: string): void =>
+    appendFileSync(join(dir, "logs", "lab.log"), `${new Date().toISOString()} ${line}\n`);
+  const phase: Phase = async (title, work) => {
+    signal?.throwIfAborted();
+    const begin = performance.now();
+    const result = await work();
+    const seconds = (performance.now() - begin) / 1000;
+    phases.push({ title, seconds });
+    log(`${title}: ${seconds.toFixed(1)} s`);
+    options.onProgress?.(`${title} (${seconds.toFixed(1)} s)`);
+    return result;
+  };
+
+  const repo = REPOSITORY.replace(/\/$/, "");
+  const toolchain = toolchainBin();
+  const env = withoutForeign(process.env);
+  const subnet = await claimSubnet();
+  atEnd(() => subnet.release());
+  const address = subnet.services;
+
+  // The RSA key takes a core for a second or more and nobody waits for it before the very end.
+  const offlineKey = phase("offline recovery key made", () => makeOfflineKey(dir));
+  offlineKey.catch(() => {});
+  const [vault, cloud, ssh] = await allOf([
+    phase("Vault initialised and unsealed", async () => {
+      const started = await startVault({ dir, address, program: join(toolchain, "vault"), env });
+      atEnd(() => endService(started.process));
+      return started;
+    }),
+    phase("AWS endpoint answers", async () => {
+      const started = await startCloud({
+        dir,
+        address,
+        prefix: subnet.prefix,
+        python: join(toolchain, "moto-python"),
+        env,
+      });
+      atEnd(() => endService(started.process));
+      return started;
+    }),
+    phase("ssh key pair in its agent", async () => {
+      const started = await startSsh(dir, env);
+      atEnd(() => endService(started.agent));
+      return started;
+    }),
+    phase("Pulumi project and plugins", async () => {
+      await makeProject(dir, repo);
+      await installPlugins(join(dir, "pulumi-home"));
+    }),
+  ]);
+
+  const place: Place = { dir, repo, toolchain, vaultAddr: vault.addr, awsEndpoint: cloud.endpoint };
+  await describeLab(dir, { ...place, ready: false });
+  await writeSettings(place);
+  await writeFile(join(dir, "operator-token"), `${await operator(vault)}\n`, { mode: 0o600 });
+  const hosts = new Hypervisor({
+    dir,
+    prefix: subnet.prefix,
+    authorizedKey: ssh.publicKey,
+    endpoint: cloud.endpoint,
+    log,
+  });
+  atEnd(() => hosts.stop());
+  hosts.start();
+  const control = await serveControl(dir, async (what) => {
+    if (what.order === "kill") await hosts.kill(what.address, what.how, what.keepData);
+    if (what.order === "wake") hosts.wake(what.address);
+    if (what.order === "boot") return { hosts: [await hosts.bootExisting(what.name)] };
+    return { hosts: hosts.hosts() };
+  });
+  atEnd(async () => control.close());
+
+  const open = await openLab(dir);
+  const tenants = options.tenants === "none" || options.bare ? [] : TENANTS;
+  if (options.bare !== true) await provision(open, hosts, tenants, ssh.publicKey, phase, signal);
+  await offlineKey;
+  await describeLab(dir, { ...place, ready: true });
+  return { ...open, dir, tenants, hosts, phases, stop };
+}
+
+type Phase = <T>(title: string, work: () => Promise<T>) => Promise<T>;
+
+/** The platform stack by root (no role exists before it), the rest by the person's token. */
+async function provision(
+  lab: OpenLab,
+  hosts: Hypervisor,
+  tenants: LabTenant[],
+  sshPublicKey: string,
+  phase: Phase,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const { dir } = lab.place;
+  await configureStack(dir, PLATFORM_STACK, platformConfig(dir, tenants));
+  await allOf([
+    phase("platform stack", async () => {
+      await pulumi(dir, lab.env, ["stack", "init", PLATFORM_STACK], signal);
+      await pulumi(dir, lab.rootEnv, upPlatform(), signal);
+    }),
+    ...tenants.map((tenant) => prepareTenant(lab, tenant, hosts, sshPublicKey)),
+  ]);
+  await allOf(
+    tenants.map(async (tenant) => {
+      await phase(`${tenant.id} onboarded`, () => onboard(dir, tenant, lab.env));
+      await phase(`${tenant.id} stack`, () => pulumi(dir, lab.env, upTenant(tenant), signal));
+    }),
+  );
+}
+
+/** A person with just the three roles that day-to-day work takes, so that a missing right shows. */
+const operator = (vault: { addr: string; rootToken: string }): Promise<string> =>
+  personToken(vault, "operator", ["platform-admin", "stack-operator", "tenant-deployer"]);
+
+async function writeSettings(place: Place): Promise<void> {
+  const settings = {
+    vault: { addr: place.vaultAddr },
+    audit: { log: join(place.dir, "audit.jsonl"), bucket: AUDIT_BUCKET },
+    ssh: { user: "root", identity_file: join(place.dir, "id_ed25519") },
+    pulumi: { project_dir: join(place.dir, "project") },
+  };
+  await writeFile(join(place.dir, "recovery.yaml"), stringify(settings));
+}
+
+/** Makes what a tenant's stack takes for granted: its DNS zone, its host (`provider: existing`), the empty stack. */
+async function prepareTenant(
+  lab: OpenLab,
+  tenant: LabTenant,
+  hosts: Hypervisor,
+  sshPublicKey: string,
+): Promise<void> {
+  const { dir, awsEndpoint } = lab.place;
+  const [zoneId, host] = await allOf([
+    makeZone(awsEndpoint, tenant.domain),
+    tenant.provider === "existing" ? hosts.bootExisting(tenant.id) : Promise.resolve(undefined),
+  ]);
+  const config = tenantConfig(tenant, { zoneId, ami: AMI, sshPublicKey, address: host?.address });
+  await configureStack(dir, tenantStack(tenant.id), config);
+  await pulumi(dir, lab.env, ["stack", "init", tenantStack(tenant.id)]);
+}
+
+/** Runs `runbook onboard-tenant`. */
+export async function onboard(dir: string, tenant: LabTenant, env: NodeJS.ProcessEnv): Promise<void> {
+  const flags = [
+    "--tenant",
+    tenant.id,
+    "--domain",
+    tenant.domain,
+    "--contact-email",
+    tenant.contactEmail,
+    "--yes",
+  ];
+  const done = await run(join(REPOSITORY, "runbooks", "main.ts"), ["onboard-tenant", ...flags], {
+    env,
+    lab: dir,
+  });
+  if (done.code !== 0)
+    throw new Error(`onboard-tenant ${tenant.id} failed with ${done.code}:\n${done.stderr.trim()}`);
+}
+
+/** Like Promise.all, but when one fails the others are waited for, so that nothing starts while all is being ended. */
+async function allOf<T extends readonly unknown[]>(work: [...{ [K in keyof T]: Promise<T[K]> }]): Promise<T> {
+  await Promise.allSettled(work);
+  return (await Promise.all(work)) as unknown as T;
+}
