@@ -7,25 +7,34 @@ enableCompileCache();
 
 /** Kept here so that the list needs no import: each runbook loads its own libraries only. */
 export const RUNBOOKS: Record<string, string> = {
-  "onboard-tenant": "creates a tenant's first credentials and keys, encrypted in Vault",
+  "onboard-tenant": "make a new tenant's first credentials and encrypt them into Vault",
   "recover-credentials":
-    "puts a tenant's credentials from Vault back onto its mail host and proves the login",
-  "save-host-state": "saves a mail host's certificate into Vault, encrypted",
-  "replace-vps": "replaces a tenant's failed VPS, proves the login and times it against the RTO",
-  audit: "shows, checks and completes the audit log",
+    "give a rebuilt mail host its tenant's credentials back and prove them by logging in",
+  "save-host-state": "save a mail host's certificate and its key into Vault, encrypted",
+  "replace-vps": "replace a tenant's dead or hanging VPS and prove its login on the new one",
+  audit: "show, check and complete the audit log",
 };
 
 if (import.meta.main) process.exit(await main(process.argv.slice(2)));
 
 async function main([name, ...rest]: string[]): Promise<number> {
   if (name === undefined || name === "--help" || name === "-h" || name === "help") return list();
-  const summary = RUNBOOKS[name];
-  if (summary === undefined) return unknown(name);
+  if (RUNBOOKS[name] === undefined) return unknown(name);
+  const { default: runbook } = (await import(`./${name}.ts`)) as { default: Runbook };
+  return runInProcess(runbook, rest);
+}
+
+/** Runs a runbook as this process: its streams, its signals. Resolves with the exit code. */
+export async function runInProcess(runbook: Runbook, argv: string[]): Promise<number> {
+  const { startRunbook } = await import("./lib/runbook.ts");
+  const { redact } = await import("./lib/redact.ts");
   // Somebody who closes a pipe or a terminal doesn't mean to stop a repair halfway.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
-  const { startRunbook } = await import("./lib/runbook.ts");
-  const { default: runbook } = (await import(`./${name}.ts`)) as { default: Runbook };
-  const execution = startRunbook(runbook, rest, process);
+  process.on("uncaughtException", (error) => {
+    const text = process.env.DEBUG ? (error.stack ?? String(error)) : String(error);
+    process.stderr.write(`error: unexpected: ${redact(text)}\n`, () => process.exit(1));
+  });
+  const execution = startRunbook(runbook, argv, process);
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     process.on(signal, () => {
       const code = execution.interrupt();

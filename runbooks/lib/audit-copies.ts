@@ -11,8 +11,8 @@ export interface CopiedChain {
   chain: string;
   /** By place in the chain. */
   events: Map<number, Buffer>;
-  /** What was done to the copies since they were made. */
-  suspicious: string[];
+  /** What was done to the copies since they were made, the earliest place first. */
+  suspicious: { seq: number; deleted: boolean; why: string }[];
 }
 
 export class AuditCopies {
@@ -55,16 +55,22 @@ export class AuditCopies {
       if (id === undefined || seq === undefined) continue;
       const chain = chainOf(id);
       const oldest = history.versions.at(-1);
-      if (history.deleted) chain.suspicious.push(`${key} was deleted`);
-      if (history.versions.length > 1) chain.suspicious.push(`${key} was overwritten`);
+      const touched = history.deleted || history.versions.length > 1;
+      if (touched)
+        chain.suspicious.push({
+          seq: Number(seq),
+          deleted: history.deleted,
+          why: whatHappened(key, history),
+        });
       if (oldest !== undefined) chain.events.set(Number(seq), await this.get(key, oldest));
     }
+    for (const chain of chains.values()) chain.suspicious.sort((a, b) => a.seq - b.seq);
     return [...chains.values()];
   }
 
-  private async histories(): Promise<Map<string, { versions: string[]; deleted: boolean }>> {
+  private async histories(): Promise<Map<string, History>> {
     const { sdk, s3 } = await this.open();
-    const found = new Map<string, { versions: string[]; deleted: boolean }>();
+    const found = new Map<string, History>();
     const at = (key: string) => {
       const history = found.get(key) ?? { versions: [], deleted: false };
       found.set(key, history);
@@ -98,6 +104,15 @@ export class AuditCopies {
     return this.opened;
   }
 }
+
+/** An object's versions, the newest first, and whether a delete marker lies on it. */
+interface History {
+  versions: string[];
+  deleted: boolean;
+}
+
+const whatHappened = (key: string, { deleted, versions }: History): string =>
+  deleted ? `${key} was deleted` : `${key} was overwritten ${versions.length - 1} times`;
 
 async function* versionPages(sdk: typeof import("@aws-sdk/client-s3"), s3: S3Client, Bucket: string) {
   let after: { KeyMarker: string | undefined; VersionIdMarker: string | undefined } | undefined;

@@ -12,6 +12,8 @@ export interface AuditLogOptions {
   runId: string;
   /** Who acts: Vault's entity or token name. */
   userId: () => Promise<string>;
+  /** Stores nothing. */
+  dryRun?: boolean;
   env?: NodeJS.ProcessEnv;
 }
 
@@ -84,6 +86,7 @@ export class AuditLog {
   }
 
   private async store(event: Unlinked): Promise<void> {
+    if (this.options.dryRun === true) return;
     const opened = await this.open();
     // Once one was spooled the rest follows it: the order within a run is part of what is proven later.
     if (this.spooled === 0) {

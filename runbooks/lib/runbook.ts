@@ -2,10 +2,9 @@
 // says only what it checks and what it changes.
 import { randomUUID } from "node:crypto";
 import { hostname, userInfo } from "node:os";
-import { inspect } from "node:util";
 import type { z } from "zod";
 import { AuditLog } from "./audit.ts";
-import { EXIT, Interrupted, messageOf, RunbookError } from "./errors.ts";
+import { Interrupted, messageOf, RunbookError } from "./errors.ts";
 import {
   COMMON_FLAGS,
   checkFlags,
@@ -14,16 +13,12 @@ import {
   flagsOf,
   helpText,
   readArguments,
-  table,
   usage,
 } from "./flags.ts";
-import { redactDeep } from "./redact.ts";
+import { type Ending, exitCode, interruptedCode, type Outcome, type Result, report } from "./report.ts";
 import { loadSettings, type Settings } from "./settings.ts";
 import { Steps } from "./steps.ts";
 import { type Io, Terminal } from "./terminal.ts";
-
-/** What is printed on stdout: plain JSON. */
-export type Result = Record<string, unknown>;
 
 export interface Runbook<Schema extends z.ZodObject = z.ZodObject> {
   /** The word after `npx runbook`. */
@@ -94,6 +89,7 @@ export function startRunbook(runbook: Runbook, argv: string[], io: Io): Executio
     runbook,
     io,
     terminal,
+    env: io.env,
     signal: controller.signal,
     runId: randomUUID(),
     steps: undefined,
@@ -101,7 +97,7 @@ export function startRunbook(runbook: Runbook, argv: string[], io: Io): Executio
   return {
     finished: execute(state, argv),
     interrupt() {
-      if (controller.signal.aborted) return state.steps?.changeBegan ? EXIT.incomplete : INTERRUPTED;
+      if (controller.signal.aborted) return interruptedCode(state.steps);
       controller.abort(new Interrupted("ended by the operator"));
       void terminal.note("Ending after this step; once more ends at once.", "yellow");
       return undefined;
@@ -109,15 +105,9 @@ export function startRunbook(runbook: Runbook, argv: string[], io: Io): Executio
   };
 }
 
-const INTERRUPTED = 130;
-
-interface State {
+interface State extends Ending {
   runbook: Runbook;
   io: Io;
-  terminal: Terminal;
-  signal: AbortSignal;
-  runId: string;
-  steps: Steps | undefined;
 }
 
 async function execute(state: State, argv: string[]): Promise<number> {
@@ -149,11 +139,6 @@ async function execute(state: State, argv: string[]): Promise<number> {
   return exitCode(outcome.error, state);
 }
 
-interface Outcome {
-  result: Result | undefined;
-  error: unknown;
-}
-
 /** What fails while a run ends must not hide why it ended. */
 async function keepFirstError(outcome: Outcome, act: () => Promise<void>): Promise<void> {
   try {
@@ -173,13 +158,10 @@ function withLater(first: unknown, later: unknown): unknown {
 async function askForMissing(state: State, own: Flag[], typed: Record<string, string | true>) {
   const missing = own.filter((flag) => flag.required && typed[flag.key] === undefined);
   if (missing.length === 0) return typed;
-  const { terminal, signal, runbook } = state;
+  const { terminal, signal } = state;
   if (!terminal.interactive) {
     const names = missing.map((flag) => flag.shown).join(", ");
-    throw usage(
-      `${names} ${missing.length === 1 ? "is" : "are"} missing`,
-      `npx runbook ${runbook.name} --help`,
-    );
+    throw usage(`${names} ${missing.length === 1 ? "is" : "are"} missing`);
   }
   const answers = { ...typed };
   for (const flag of missing) {
@@ -217,7 +199,7 @@ function openRun(
     env: io.env,
     signal,
     settings,
-    audit: new AuditLog({ settings, runId, userId, env: io.env }),
+    audit: new AuditLog({ settings, runId, userId, dryRun, env: io.env }),
     check: (title, fn) => steps.check(title, fn),
     change: (title, fn) => steps.change(title, fn),
     confirm: (sentence) => confirm(terminal, sentence, { dryRun, yes, signal }),
@@ -245,77 +227,4 @@ async function confirm(
   }
   if (await terminal.askYesNo(sentence, how.signal)) return;
   throw new RunbookError("not confirmed", { exit: "failed", next: "nothing: the answer was no" });
-}
-
-function exitCode(error: unknown, { steps, signal }: State): number {
-  if (error === undefined) return 0;
-  if (wasInterrupted(error, signal)) return steps?.changeBegan ? EXIT.incomplete : INTERRUPTED;
-  return error instanceof RunbookError ? error.exitCode : EXIT.failed;
-}
-
-/** Also what a step throws because its wait was aborted. */
-function wasInterrupted(error: unknown, signal: AbortSignal): boolean {
-  if (error instanceof Interrupted) return true;
-  return (
-    signal.aborted && error instanceof Error && (error.name === "AbortError" || error.cause === signal.reason)
-  );
-}
-
-async function report(
-  state: State,
-  outcome: Outcome,
-  how: { json: boolean; dryRun: boolean },
-): Promise<void> {
-  const { terminal, runId, steps, runbook } = state;
-  const problem = outcome.error === undefined ? undefined : describe(outcome.error, state);
-  const found = outcome.result ?? (outcome.error instanceof RunbookError ? outcome.error.result : undefined);
-  if (how.json) {
-    const ran = (steps?.all ?? []).map(({ title, kind, outcome, seconds }) => ({
-      title,
-      kind,
-      outcome,
-      seconds,
-    }));
-    const document = {
-      ...found,
-      run_id: runId,
-      dry_run: how.dryRun,
-      steps: ran,
-      ...(problem ? { error: problem } : {}),
-    };
-    await terminal.result(JSON.stringify(redactDeep(document), null, 2));
-  } else if (found !== undefined) {
-    const text = runbook.render?.(found) ?? summary(found);
-    if (text !== "") await terminal.result(text);
-  }
-  if (problem === undefined) return;
-  await terminal.note(`error: ${problem.message}`, "red");
-  if (problem.next !== undefined) await terminal.note(`next:  ${problem.next}`);
-  if (state.io.env.DEBUG) await terminal.note(inspect(outcome.error));
-}
-
-function describe(error: unknown, state: State): { message: string; exit_code: number; next?: string } {
-  const exit_code = exitCode(error, state);
-  if (wasInterrupted(error, state.signal)) {
-    const changed = state.steps?.changeBegan === true;
-    return changed
-      ? { message: "ended before everything was done", exit_code, next: "the same command again resumes" }
-      : { message: "ended before anything was changed", exit_code };
-  }
-  if (error instanceof RunbookError) {
-    return { message: error.message, exit_code, ...(error.next === undefined ? {} : { next: error.next }) };
-  }
-  return {
-    message: `unexpected: ${messageOf(error)}`,
-    exit_code,
-    next: "the same command with DEBUG=1 shows where",
-  };
-}
-
-function summary(result: Result): string {
-  const rows = Object.entries(result).map(([key, value]): [string, string] => [
-    key.replaceAll("_", " "),
-    typeof value === "string" ? value : JSON.stringify(value),
-  ]);
-  return table(rows).join("\n");
 }
