@@ -99,3 +99,15 @@ export const ROLES = [
   "credential-prober",
 ] as const;
 export type Role = (typeof ROLES)[number];
+
+/** The Pulumi project; its stacks' configuration keys start with it. */
+export const PROJECT = "penguinmails-credential-recovery";
+export type VpsProvider = "ec2" | "existing";
+/**
+ * The resource whose replacement (`pulumi up --replace URN`) rebuilds a tenant's host and everything on it.
+ * With `existing` there is no machine to make anew: it stands for the host's identity.
+ */
+export const vpsUrn = (tenant: TenantId, provider: VpsProvider): string =>
+  `urn:pulumi:${tenantStack(tenant)}::${PROJECT}::penguinmails:tenant:Vps$${
+    provider === "ec2" ? "aws:ec2/instance:Instance" : "command:local:Command"
+  }::vps`;
