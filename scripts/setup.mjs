@@ -67,7 +67,7 @@ async function installPackages() {
     (holder) => note(`waiting for ${holder} to install the npm packages`),
     async (lock) => {
       if (installed(wanted)) return;
-      if (!installedByHand()) await progress("npm packages (about half a minute)", () => npmCi(lock));
+      if (!installedByHand()) await progress("npm packages (takes about half a minute)", () => npmCi(lock));
       if (!existsSync(NODE)) {
         throw new Error(
           "the npm package `node` has no executable; run: npm rebuild node --ignore-scripts=false",

@@ -16,7 +16,7 @@ export async function obtainMoto(lock: number): Promise<void> {
     return;
   }
   await needPython(lock);
-  await progress("moto (about half a minute)", (say) =>
+  await progress("moto (takes about half a minute)", (say) =>
     place(MOTO_DIR, async (partial) => {
       say("making a virtual environment");
       await runQuietly("python3", ["-m", "venv", partial], { lock });
@@ -42,5 +42,6 @@ async function needPython(lock: number): Promise<void> {
 
 /** Their first lines name the directory as it was called before the renaming. `python -m` does the same. */
 function removeScripts(bin: string): void {
-  for (const name of readdirSync(bin)) if (!name.startsWith("python")) rmSync(join(bin, name));
+  for (const name of readdirSync(bin))
+    if (!name.startsWith("python")) rmSync(join(bin, name), { recursive: true });
 }
