@@ -6,7 +6,8 @@
 # A chroot and not a pivot_root: the namespace keeps the machine's own tree outside the host's root, and a
 # volume that is attached later can be bind-mounted from there.
 #
-# From the environment: HOST_NAME, DISK (the host's root directory), NODE, PROJECT, MODULES, VOLUME (may be empty).
+# From the environment: HOST_NAME, DISK (the host's root directory), NODE, PROJECT, MODULES, CACHE,
+# VOLUME (may be empty).
 set -eu
 umask 022
 
@@ -35,6 +36,9 @@ mount -o bind,ro "$NODE" "$DISK/lab/node"
 mount -o bind,ro "$PROJECT/package.json" "$DISK/lab/project/package.json"
 mount -o bind,ro "$PROJECT/scripts/lab" "$DISK/lab/project/scripts/lab"
 mount -o bind,ro "$MODULES" "$DISK/lab/project/node_modules"
+# Compiled code, shared by all hosts: halves the memory of a mail server and the time it takes to start.
+mkdir -p "$CACHE" "$DISK/lab/cache"
+mount --bind "$CACHE" "$DISK/lab/cache"
 
 # A /dev of its own: the machine's real block devices must never be within reach of a mkfs on the host.
 mount -t tmpfs -o mode=755,size=64k lab-dev "$DISK/dev"

@@ -51,7 +51,8 @@ export function start(): void {
   rmSync(READY, { force: true });
   mkdirSync(dirname(LOG), { recursive: true });
   const log = openSync(LOG, "a", 0o600);
-  const env = { PATH: process.env.PATH, TZ: "UTC" };
+  const { PATH, NODE_COMPILE_CACHE } = process.env;
+  const env = { PATH, NODE_COMPILE_CACHE, TZ: "UTC" };
   const child = spawn(process.execPath, [...NODE_FLAGS, SERVER, CONFIG], {
     env,
     cwd: "/",

@@ -56,8 +56,15 @@ function write(root: string, path: string, text: string, mode = 0o644): void {
   chmodSync(join(root, path), mode);
 }
 
+// Only what changes something is serialised: `ps` must answer while an `up --wait` still waits.
 const dockerLauncher = `#!/bin/sh
-exec /lab/node --disable-warning=ExperimentalWarning /lab/project/scripts/lab/host/docker.ts "$@"
+export NODE_COMPILE_CACHE=/lab/cache
+lock=
+case " $* " in
+  *" up "* | *" down "* | *" start "* | *" stop "* | *" restart "* | *" kill "* | *" lab-boot "*)
+    lock="flock --close /run/docker.lock" ;;
+esac
+exec $lock /lab/node --disable-warning=ExperimentalWarning /lab/project/scripts/lab/host/docker.ts "$@"
 `;
 
 // SetEnv rather than a profile: it also reaches \`ssh HOST command\`, which reads no profile.

@@ -108,6 +108,7 @@ function control(
 /** setpriv and --kill-child chain the deaths: parent → unshare → first process → whole pid namespace. */
 function start({ name, dataVolume }: HostOptions, disk: string, log: string): ChildProcess {
   const out = openSync(log, "a");
+  const modules = realpathSync(join(PROJECT, "node_modules"));
   const command = [
     "--pdeathsig",
     "KILL",
@@ -127,7 +128,8 @@ function start({ name, dataVolume }: HostOptions, disk: string, log: string): Ch
     DISK: disk,
     NODE: realpathSync(process.execPath),
     PROJECT,
-    MODULES: realpathSync(modulesOf(PROJECT)),
+    MODULES: modules,
+    CACHE: join(modules, ".cache/lab-host"),
     VOLUME: dataVolume ?? "",
   };
   // A session of its own: Ctrl-C at the terminal must reach the lab, which then ends its hosts in order.
@@ -135,8 +137,6 @@ function start({ name, dataVolume }: HostOptions, disk: string, log: string): Ch
   closeSync(out);
   return child;
 }
-
-const modulesOf = (project: string): string => join(project, "node_modules");
 
 function pidOf(child: ChildProcess): Promise<number> {
   const stream = child.stdio[3];

@@ -81,6 +81,9 @@ async function converse(
 const decodePlain = (text: string): string[] => Buffer.from(text, "base64").toString("utf8").split("\0");
 
 function mailboxAnswer(box: string, tag: string, name: string, rest: string[]): string[] {
+  if (name === "LIST" && rest[1] === "") {
+    return ['* LIST (\\Noselect) "." ""', `${tag} OK LIST completed`];
+  }
   if (name === "LIST" || name === "LSUB") {
     return [...FOLDERS.map((folder) => `* ${name} () "." "${folder}"`), `${tag} OK ${name} completed`];
   }

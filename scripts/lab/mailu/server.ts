@@ -3,6 +3,7 @@
 import { once } from "node:events";
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { createServer, type Server } from "node:https";
+import { flushCompileCache } from "node:module";
 import type { Server as NetServer } from "node:net";
 import { dirname } from "node:path";
 import { Accounts } from "./accounts.ts";
@@ -20,6 +21,8 @@ import { redirector, website } from "./web.ts";
 const [configFile] = process.argv.slice(2);
 if (configFile === undefined) throw new Error("usage: server.ts CONFIG");
 await serve(JSON.parse(readFileSync(configFile, "utf8")) as MailuConfig);
+// Node does it on exit only, and this process is always killed.
+flushCompileCache();
 
 async function serve(config: MailuConfig): Promise<void> {
   rmSync(config.readyFile, { force: true });
