@@ -19,8 +19,10 @@ if (import.meta.main) process.exit(await main(process.argv.slice(2)));
 
 async function main([name, ...rest]: string[]): Promise<number> {
   if (name === undefined || name === "--help" || name === "-h" || name === "help") return list();
-  if (RUNBOOKS[name] === undefined) return unknown(name);
-  const { default: runbook } = (await import(`./${name}.ts`)) as { default: Runbook };
+  if (!Object.hasOwn(RUNBOOKS, name)) return unknown(name);
+  const { default: runbook } = (await import(new URL(`./${name}.ts`, import.meta.url).href)) as {
+    default: Runbook;
+  };
   return runInProcess(runbook, rest);
 }
 
