@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CreateHostedZoneCommand, Route53Client } from "@aws-sdk/client-route-53";
 import { startService } from "./children.ts";
+import { controlSocket } from "./control.ts";
 import { ELASTIC } from "./subnet.ts";
 
 const PORT = 5000;
@@ -34,6 +35,7 @@ export async function startCloud(options: {
       options.prefix,
       String(ELASTIC.first),
       String(ELASTIC.last),
+      controlSocket(options.dir),
     ],
     { env: options.env, lab: options.dir, log: join(options.dir, "logs", "moto.log"), cwd: options.dir },
   );

@@ -15,6 +15,8 @@ export type WayToDie = (typeof WAYS_TO_DIE)[number];
 
 export const Order = z.discriminatedUnion("order", [
   z.object({ order: z.literal("status") }),
+  /** Sees to it that the hosts are as EC2 says, before it's answered. */
+  z.object({ order: z.literal("follow") }),
   z.object({
     order: z.literal("kill"),
     address: z.string(),
@@ -22,7 +24,11 @@ export const Order = z.discriminatedUnion("order", [
     keepData: z.boolean(),
   }),
   z.object({ order: z.literal("wake"), address: z.string() }),
-  z.object({ order: z.literal("boot"), name: z.string().regex(/^[a-z][a-z0-9-]{0,40}$/) }),
+  z.object({
+    order: z.literal("boot"),
+    name: z.string().regex(/^[a-z][a-z0-9-]{0,40}$/),
+    address: z.string().optional(),
+  }),
 ]);
 export type Order = z.infer<typeof Order>;
 
@@ -39,14 +45,14 @@ export type HostReport = z.infer<typeof HostReport>;
 const Answer = z.object({ error: z.string().optional(), hosts: z.array(HostReport).default([]) });
 export type Answer = z.infer<typeof Answer>;
 
-const socketOf = (dir: string): string => join(dir, "control.sock");
+export const controlSocket = (dir: string): string => join(dir, "control.sock");
 
 /** Answers orders for the lab in `dir` until the server is closed. */
 export async function serveControl(
   dir: string,
   carryOut: (order: Order) => Promise<Answer>,
 ): Promise<Server> {
-  await rm(socketOf(dir), { force: true });
+  await rm(controlSocket(dir), { force: true });
   const server = createServer(async (incoming, outgoing) => {
     let text = "";
     for await (const chunk of incoming.setEncoding("utf8")) text += chunk;
@@ -60,7 +66,7 @@ export async function serveControl(
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
-    server.listen(socketOf(dir), () => resolve());
+    server.listen(controlSocket(dir), () => resolve());
   });
   server.unref();
   return server;
@@ -69,7 +75,7 @@ export async function serveControl(
 /** Gives an order to the lab in `dir`. Throws if it can't be reached or couldn't carry the order out. */
 export async function order(dir: string, what: Order): Promise<Answer> {
   const text = await new Promise<string>((resolve, reject) => {
-    const call = request({ socketPath: socketOf(dir), method: "POST", path: "/" }, (incoming) => {
+    const call = request({ socketPath: controlSocket(dir), method: "POST", path: "/" }, (incoming) => {
       let received = "";
       incoming.setEncoding("utf8").on("data", (chunk: string) => {
         received += chunk;

@@ -4,6 +4,7 @@
 
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import {
   DescribeAddressesCommand,
   DescribeVolumesCommand,
@@ -16,7 +17,8 @@ import type { HostReport, WayToDie } from "./control.ts";
 import { bootHost, type Host } from "./host/host.ts";
 import { EXISTING } from "./subnet.ts";
 
-const POLL_MS = 300;
+/** EC2 says itself when it changes (moto-server.py); this is for what it doesn't say. */
+const POLL_MS = 1000;
 
 interface Machine {
   /** EC2 instance id, or the name of a host that no cloud knows. */
@@ -38,8 +40,10 @@ export class Hypervisor {
   readonly #dead = new Set<string>();
   readonly #log: (line: string) => void;
   #nextExisting = EXISTING.first;
+  #booted = 0;
   #stopped = false;
-  #loop: Promise<void> | undefined;
+  #round: Promise<void> = Promise.resolve();
+  #complained = "";
 
   constructor(options: {
     dir: string;
@@ -57,22 +61,30 @@ export class Hypervisor {
 
   /** Starts following EC2. */
   start(): void {
-    this.#loop = this.#follow();
+    void this.#keepFollowing();
   }
 
   /** Kills every host and stops following. */
   async stop(): Promise<void> {
     this.#stopped = true;
-    await this.#loop;
+    await this.#round;
     await Promise.all([...this.#machines.values()].map((machine) => machine.host.kill()));
     this.#ec2.destroy();
   }
 
-  /** Boots a host that no cloud knows (`provider: existing`) on an address that was never used before. */
-  async bootExisting(name: string): Promise<HostReport> {
-    if (this.#nextExisting > EXISTING.last) throw new Error("The lab has no address left for another host");
-    const address = `${this.#prefix}.${this.#nextExisting++}`;
-    const id = `${name}-${address.split(".")[3]}`;
+  /**
+   * Boots a host that no cloud knows (`provider: existing`), with an empty disk. `at` is the address of one that
+   * died and is now installed again; without, it gets one that was never used before.
+   */
+  async bootExisting(name: string, at?: string): Promise<HostReport> {
+    if (at === undefined && this.#nextExisting > EXISTING.last) {
+      throw new Error("The lab has no address left for another host");
+    }
+    if (at !== undefined && [...this.#machines.values()].some((one) => one.host.address === at)) {
+      throw new Error(`A lab host is running at ${at}: kill it first`);
+    }
+    const address = at ?? `${this.#prefix}.${this.#nextExisting++}`;
+    const id = `${name}-${++this.#booted}`;
     const host = await bootHost({
       name,
       dir: join(this.#dir, "hosts", id),
@@ -111,19 +123,27 @@ export class Hypervisor {
     for (const machine of this.#machines.values()) if (machine.host.address === address) machine.host.wake();
   }
 
-  async #follow(): Promise<void> {
-    let complained = "";
+  async #keepFollowing(): Promise<void> {
     while (!this.#stopped) {
+      await this.follow();
+      await sleep(POLL_MS, undefined, { ref: false });
+    }
+  }
+
+  /** Brings the hosts to what EC2 says now; resolves when they are there. One round at a time. Never rejects. */
+  follow(): Promise<void> {
+    this.#round = this.#round.then(async () => {
+      if (this.#stopped) return;
       try {
         await this.#followOnce();
-        complained = "";
+        this.#complained = "";
       } catch (error) {
         const text = error instanceof Error ? error.message : String(error);
-        if (text !== complained && !this.#stopped) this.#log(`hypervisor: ${text}`);
-        complained = text;
+        if (text !== this.#complained && !this.#stopped) this.#log(`hypervisor: ${text}`);
+        this.#complained = text;
       }
-      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-    }
+    });
+    return this.#round;
   }
 
   async #followOnce(): Promise<void> {
@@ -136,13 +156,12 @@ export class Hypervisor {
       this.#log(`hypervisor: ${machine.id} at ${machine.host.address} goes`);
       await machine.host.kill();
     }
-    await Promise.all([...wanted].map(([id, spec]) => this.#bring(id, spec)));
-    const volumes = new Set([...wanted.values()].map((spec) => spec.volume));
     for (const machine of this.#machines.values()) {
-      if (machine.volume === undefined || volumes.has(machine.volume)) continue;
+      if (machine.volume === undefined || wanted.get(machine.id)?.volume === machine.volume) continue;
       await machine.host.detach();
       machine.volume = undefined;
     }
+    await Promise.all([...wanted].map(([id, spec]) => this.#bring(id, spec)));
   }
 
   async #bring(id: string, spec: Wanted): Promise<void> {

@@ -147,8 +147,9 @@ async function build(
   hosts.start();
   const control = await serveControl(dir, async (what) => {
     if (what.order === "kill") await hosts.kill(what.address, what.how, what.keepData);
+    if (what.order === "follow") await hosts.follow();
     if (what.order === "wake") hosts.wake(what.address);
-    if (what.order === "boot") return { hosts: [await hosts.bootExisting(what.name)] };
+    if (what.order === "boot") return { hosts: [await hosts.bootExisting(what.name, what.address)] };
     return { hosts: hosts.hosts() };
   });
   atEnd(async () => control.close());

@@ -26,7 +26,8 @@ const USAGE = `Usage: npm run lab -- [WORD] [--dir FOLDER]
       --how HOW        terminated: the cloud knows (default) · dead: processes and disk are gone, the cloud
                        still lists it · hung: it accepts TCP and never answers
       --keep-data      the data volume survives
-  new-host NAME        boot another host that no cloud knows and print its address
+  new-host NAME        boot another host that no cloud knows, with an empty disk, and print its address
+      --address IP     there, instead of at a new address: a dead host installed again
   down                 end the lab and remove its folder
 
   --bare               when starting: servers only, nothing provisioned, for a first \`pulumi up\` by hand
@@ -53,6 +54,7 @@ const WORDS: Record<string, (dir: string, rest: string[], flags: Flags) => Promi
 };
 
 interface Flags {
+  address: string | undefined;
   how: WayToDie;
   keepData: boolean;
 }
@@ -80,6 +82,8 @@ async function main(args: string[]): Promise<void> {
   }
   if (word !== undefined && values.bare !== undefined)
     throw new UsageError("--bare belongs to starting a lab");
+  if (word !== "new-host" && values.address !== undefined)
+    throw new UsageError("--address belongs to new-host");
   if (word === undefined) return up(dir, values.bare === true);
   const act = Object.hasOwn(WORDS, word) ? WORDS[word] : undefined;
   if (act === undefined) throw new UsageError(`'${word}' is nothing that a lab can do`);
@@ -89,7 +93,7 @@ async function main(args: string[]): Promise<void> {
       wanted === 1 ? `${word} takes one name` : `${word} takes nothing else, but got ${rest.join(" ")}`,
     );
   }
-  await act(dir, rest, { how, keepData: values["keep-data"] === true });
+  await act(dir, rest, { address: values.address, how, keepData: values["keep-data"] === true });
 }
 
 function parse(args: string[]) {
@@ -101,6 +105,7 @@ function parse(args: string[]) {
         dir: { type: "string" },
         how: { type: "string" },
         "keep-data": { type: "boolean" },
+        address: { type: "string" },
         bare: { type: "boolean" },
         help: { type: "boolean", short: "h" },
       },
@@ -210,8 +215,8 @@ async function killVps(dir: string, [name = ""]: string[], flags: Flags): Promis
   process.stdout.write(`Bring it back: runbook replace-vps --tenant ${tenant}\n`);
 }
 
-async function newHost(dir: string, [name = ""]: string[]): Promise<void> {
-  const { hosts } = await order(dir, { order: "boot", name });
+async function newHost(dir: string, [name = ""]: string[], { address }: Flags): Promise<void> {
+  const { hosts } = await order(dir, { order: "boot", name, address });
   for (const host of hosts) process.stdout.write(`${host.address}\n`);
 }
 

@@ -1,15 +1,19 @@
 """The lab's AWS endpoint: moto's server, made to behave like EC2 where the lab depends on it.
 
-Arguments: address, port, prefix of the lab's /24, first and last host number of its Elastic IPs.
+Arguments: address, port, prefix of the lab's /24, first and last host number of its Elastic IPs, and the socket on
+which the lab takes orders.
 """
 
+import http.client
+import json
 import os
+import socket
 import sys
 
-address, port, prefix, first, last = sys.argv[1:6]
+address, port, prefix, first, last, control = sys.argv[1:7]
 os.environ["MOTO_PORT"] = port
 
-from moto.ec2.models import elastic_ip_addresses, instances  # noqa: E402
+from moto.ec2.models import elastic_block_store, elastic_ip_addresses, instances  # noqa: E402
 from moto.ec2.models import ec2_backends  # noqa: E402
 
 
@@ -38,6 +42,33 @@ def lab_address() -> str:
 cursor = 0
 elastic_ip_addresses.random_ip = lab_address
 
+class Control(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(30)
+        self.sock.connect(control)
+
+
+def followed(change):
+    """When EC2 has answered, the change has happened: waits until the lab's hosts have followed `change`.
+
+    Else a program that looks at an address right after moving it could still meet the machine of before.
+    """
+
+    def changed(*args, **kwargs):
+        result = change(*args, **kwargs)
+        try:
+            connection = Control("lab")
+            connection.request("POST", "/", json.dumps({"order": "follow"}))
+            connection.getresponse().read()
+            connection.close()
+        except OSError:
+            pass  # The lab isn't far enough yet, or is ending.
+        return result
+
+    return changed
+
+
 terminate = instances.Instance.terminate
 
 
@@ -52,7 +83,14 @@ def terminate_like_ec2(self):
     return previous
 
 
-instances.Instance.terminate = terminate_like_ec2
+instances.Instance.terminate = followed(terminate_like_ec2)
+for owner, name in [
+    (elastic_ip_addresses.ElasticAddressBackend, "associate_address"),
+    (elastic_ip_addresses.ElasticAddressBackend, "disassociate_address"),
+    (elastic_block_store.EBSBackend, "attach_volume"),
+    (elastic_block_store.EBSBackend, "detach_volume"),
+]:
+    setattr(owner, name, followed(getattr(owner, name)))
 
 from moto.server import main  # noqa: E402
 
