@@ -19,7 +19,7 @@ hostname "$HOST_NAME"
 mount --bind "$DISK" "$DISK"
 for name in bin sbin lib lib32 lib64 libx32; do
   if [ -L "/$name" ]; then
-    [ -e "$DISK/$name" ] || ln -s "$(readlink "/$name")" "$DISK/$name"
+    [ -L "$DISK/$name" ] || ln -s "$(readlink "/$name")" "$DISK/$name"
   elif [ -d "/$name" ]; then
     mkdir -p "$DISK/$name" && mount -o bind,ro "/$name" "$DISK/$name"
   fi

@@ -107,7 +107,7 @@ function control(
 
 /** setpriv and --kill-child chain the deaths: parent → unshare → first process → whole pid namespace. */
 function start({ name, dataVolume }: HostOptions, disk: string, log: string): ChildProcess {
-  const out = openSync(log, "a");
+  const out = openSync(log, "w");
   const modules = realpathSync(join(PROJECT, "node_modules"));
   const command = [
     "--pdeathsig",
