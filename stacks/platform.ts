@@ -13,9 +13,9 @@ import { VaultServer } from "./platform/vault.ts";
 export function platform(): Record<string, unknown> {
   const config = stackConfig(platformSchema);
 
-  const server = new VaultServer("vault", { auditFile: config.auditFile });
-  const policies = new Policies("policies", { tenants: config.tenants }, { dependsOn: server });
-  const logins = new Logins("logins", config, { dependsOn: policies });
+  new VaultServer("vault", config);
+  new Policies("policies", config);
+  const logins = new Logins("logins", config);
 
   const account = new AwsAccount("account", config);
   const roles = account.roleArns();

@@ -15,22 +15,16 @@ export function tenantStack(tenant: TenantId): Record<string, unknown> {
   const config = stackConfig(tenantSchema);
 
   const vps = new Vps("vps", { tenant, ...config });
-  const hostKey = new HostKey(
-    "host-key",
-    { vps, expected: config.existing?.hostKey },
-    { dependsOn: vps.ready },
-  );
+  const hostKey = new HostKey("host-key", { vps, expected: config.existing?.hostKey });
   const files = new MailuFiles("files", { ...config, vps, hostKey: hostKey.line });
-  const credentials = new Credentials(
-    "credentials",
-    { ...config, tenant, vps, hostKey: hostKey.line, filesDigest: files.digest },
-    { dependsOn: files },
-  );
-  const dns = new Dns(
-    "dns",
-    { ...config, address: vps.address, dkim: credentials.dkim },
-    { dependsOn: credentials },
-  );
+  const credentials = new Credentials("credentials", {
+    ...config,
+    tenant,
+    vps,
+    hostKey: hostKey.line,
+    files,
+  });
+  const dns = new Dns("dns", { ...config, address: vps.address, dkim: credentials.dkim });
 
   return {
     address: vps.address,

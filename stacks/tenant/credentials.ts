@@ -4,6 +4,7 @@ import { Command } from "@pulumi/command/local/command.js";
 import * as pulumi from "@pulumi/pulumi";
 import { z } from "zod";
 import type { TenantId } from "../names.ts";
+import type { MailuFiles } from "./mailu-files.ts";
 import { shellQuote } from "./shell.ts";
 import type { Vps } from "./vps.ts";
 
@@ -14,8 +15,8 @@ export interface CredentialsArgs {
   vps: Vps;
   /** The pinned host key, one OpenSSH line. */
   hostKey: pulumi.Input<string>;
-  /** Changes when Mailu's files do. */
-  filesDigest: string;
+  /** Mailu's files: they come first, and the recovery runs again when they change. */
+  files: MailuFiles;
 }
 
 export class Credentials extends pulumi.ComponentResource {
@@ -30,12 +31,12 @@ export class Credentials extends pulumi.ComponentResource {
         create: pulumi
           .all([args.vps.address, args.hostKey])
           .apply(([address, hostKey]) => recoveryCommand({ ...args, address, hostKey })),
-        triggers: [args.vps.vpsId, args.filesDigest],
+        triggers: [args.vps.vpsId, args.files.digest],
         // Progress is on stderr; stdout is for the next resource.
         logging: "stderr",
         addPreviousOutputInEnv: false,
       },
-      { parent: this },
+      { parent: this, dependsOn: args.files.written },
     );
     this.dkim = recovery.stdout.apply(dkimText);
     this.registerOutputs();

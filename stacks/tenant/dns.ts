@@ -1,5 +1,5 @@
-// Publishes the tenant's records. Declared after the credentials: DNS never points at a host that nobody could
-// log in to yet.
+// Publishes the tenant's records. They are made of what the recovery printed, so DNS never points at a host that
+// nobody could log in to yet.
 import { Record as DnsRecord } from "@pulumi/aws/route53/record.js";
 import * as pulumi from "@pulumi/pulumi";
 import type { TenantConfig } from "./config.ts";

@@ -28,7 +28,8 @@ export class HostKey extends pulumi.ComponentResource {
         logging: "stderr",
         addPreviousOutputInEnv: false,
       },
-      { parent: this },
+      // Said here: children don't inherit what their component depends on.
+      { parent: this, dependsOn: vps.ready },
     );
     this.line = scan.stdout;
     this.registerOutputs();

@@ -15,12 +15,14 @@ export interface MailuFilesArgs extends MailuSettings {
 export class MailuFiles extends pulumi.ComponentResource {
   /** SHA-256 of the files: another one means that the containers have to be brought up again. */
   readonly digest: string;
+  /** What must be done before anything on the host can use the files. */
+  readonly written: pulumi.Resource;
 
   constructor(name: string, args: MailuFilesArgs, options?: pulumi.ComponentResourceOptions) {
     super("penguinmails:tenant:MailuFiles", name, {}, options);
     const files = hostFiles(args);
     this.digest = filesDigest(files);
-    new Command(
+    this.written = new Command(
       "files",
       {
         // The agent of SSH_AUTH_SOCK authenticates: no key, no path of anybody's machine becomes an input.
@@ -33,7 +35,7 @@ export class MailuFiles extends pulumi.ComponentResource {
         logging: "stderr",
         addPreviousOutputInEnv: false,
       },
-      { parent: this },
+      { parent: this, dependsOn: args.vps.ready },
     );
     this.registerOutputs();
   }
