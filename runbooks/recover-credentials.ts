@@ -85,7 +85,11 @@ export default defineRunbook({
         kind: "recovery",
         run: run.runId,
         reason: "VPS rebuilt",
-        details: { old_vps_ip: known.server?.data.vps_ip ?? null, new_vps_ip: server.vps_ip },
+        details: {
+          old_vps_ip: known.server?.data.vps_ip ?? null,
+          new_vps_ip: server.vps_ip,
+          host_key: server.host_key,
+        },
         prepare: (admin) => passwordFor(vault, tenant, admin),
         takeOver: run.flags.takeOver,
       }),
@@ -119,14 +123,18 @@ export default defineRunbook({
       const { record } = rotating;
       // A reset that died earlier is only brought to its committed password here; its own runbook finishes it.
       const own = record.kind === "recovery";
+      // With an Elastic IP a second rebuild has the same address: only the key tells that it is another host.
+      const sameHost = own && record.details.host_key === server.host_key;
+      const oldAddress = own ? record.details.old_vps_ip : (known.server?.data.vps_ip ?? null);
       await run.audit.append({
-        event: "smtp_credentials_recovered",
+        // The first host of a tenant replaces none: nothing failed.
+        event: oldAddress === null ? "smtp_credentials_installed" : "smtp_credentials_recovered",
         tenantId: tenant,
-        originalRun: own ? record.run : run.runId,
+        originalRun: sameHost ? record.run : run.runId,
         details: {
-          old_vps_ip: own ? record.details.old_vps_ip : (known.server?.data.vps_ip ?? null),
+          old_vps_ip: oldAddress,
           new_vps_ip: server.vps_ip,
-          recovery_type: "vps_failure",
+          ...(oldAddress === null ? {} : { recovery_type: "vps_failure" }),
           version,
           ciphertext_sha256: fingerprint(record.password),
           rotated: record.rotates,
