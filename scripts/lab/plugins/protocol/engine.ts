@@ -4,6 +4,7 @@ import services from "@pulumi/pulumi/proto/engine_grpc_pb.js";
 import pb from "@pulumi/pulumi/proto/engine_pb.js";
 
 export class EngineLog {
+  #last: Promise<void> = Promise.resolve();
   readonly #client: InstanceType<typeof services.EngineClient> | undefined;
 
   /** `address` is host:port of the engine; without one, nothing is shown. */
@@ -13,12 +14,15 @@ export class EngineLog {
 
   /** Shows a line that replaces the one before and isn't kept. */
   status(urn: string, line: string): void {
+    const client = this.#client;
+    if (client === undefined) return;
     const request = new pb.LogRequest();
     request.setSeverity(pb.LogSeverity.INFO);
     request.setUrn(urn);
     request.setMessage(line);
     request.setEphemeral(true);
-    // A line that can't be shown is no reason to fail what it tells of.
-    this.#client?.log(request, () => {});
+    // One after the other, or they'd be shown in any order. A line that can't be shown is no reason to fail
+    // what it tells of.
+    this.#last = this.#last.then(() => new Promise((resolve) => client.log(request, () => resolve())));
   }
 }

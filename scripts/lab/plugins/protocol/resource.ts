@@ -43,6 +43,8 @@ export interface Resource {
   deleteBeforeReplace?: boolean;
   /** Outputs that aren't inputs are secret as soon as one input is. */
   secretIfAnyInput?: boolean;
+  /** An input that gets the resource's name with a random end when the program leaves it out, and keeps it. */
+  generated?: string;
   /** Values for inputs that the program leaves out. */
   defaults?(inputs: Props, name: string): Props;
   /** What is wrong with the inputs, by input. Those that are unknown are to be left alone. */
@@ -66,8 +68,6 @@ export interface Provider {
   version: string;
   resources: Record<string, Resource>;
   invokes?: Record<string, Invoke>;
-  /** Configuration that can't change without replacing everything that was made with it. */
-  configReplaces?: readonly string[];
 }
 
 /** The inputs that differ, and whether each of them replaces the resource. */

@@ -1,6 +1,7 @@
 // Answers the engine's provider protocol (pulumi/provider.proto) for a set of resources. Resources see plain
 // values; here they get their marks back: what was secret as an input stays secret as an output, and a
 // preview answers with what isn't known yet instead of touching a server.
+import { createHash, randomBytes } from "node:crypto";
 import * as grpc from "@grpc/grpc-js";
 import plugin from "@pulumi/pulumi/proto/plugin_pb.js";
 import services, { type IResourceProviderServer } from "@pulumi/pulumi/proto/provider_grpc_pb.js";
@@ -76,7 +77,6 @@ function implementation(provider: Provider): IResourceProviderServer {
       );
       const response = new pb.DiffResponse();
       response.setDiffsList(found);
-      response.setReplacesList(found.filter((key) => provider.configReplaces?.includes(key)));
       response.setChanges(
         found.length > 0 ? pb.DiffResponse.DiffChanges.DIFF_SOME : pb.DiffResponse.DiffChanges.DIFF_NONE,
       );
@@ -102,9 +102,12 @@ function implementation(provider: Provider): IResourceProviderServer {
       const resource = resourceOf(request.getUrn());
       const wire = withoutNulls(read(request.getNews()));
       const inputs = plainProps(wire);
-      const defaults = resource.defaults?.(inputs, context(request.getUrn()).name) ?? {};
-      const kept = stable(defaults, plainProps(read(request.getOlds())));
-      const response = new pb.CheckResponse().setInputs(written({ ...kept, ...wire }));
+      const { name } = context(request.getUrn());
+      const left = {
+        ...resource.defaults?.(inputs, name),
+        ...generated(resource, name, plainProps(read(request.getOlds())), request.getRandomseed_asU8()),
+      };
+      const response = new pb.CheckResponse().setInputs(written({ ...left, ...wire }));
       for (const [property, reason] of Object.entries(resource.problems?.(inputs) ?? {})) {
         const failure = new pb.CheckFailure();
         failure.setProperty(property);
@@ -265,13 +268,12 @@ function marked(resource: Resource, outputs: Props, wireInputs: WireProps, wireS
   );
 }
 
-/** Generated names and the like are kept as long as the inputs still leave them out. */
-const stable = (defaults: Props, olds: Props): Props =>
-  Object.fromEntries(
-    Object.entries(defaults).map(([key, value]) => [key, isGenerated(value) ? (olds[key] ?? value) : value]),
-  );
-
-const isGenerated = (value: unknown): boolean => typeof value === "string" && /-[0-9a-f]{7}$/.test(value);
+/** A name that stays for as long as the program names none. The seed makes preview and update agree. */
+function generated({ generated: key }: Resource, name: string, olds: Props, seed: Uint8Array): Props {
+  if (key === undefined) return {};
+  const random = seed.length > 0 ? createHash("sha256").update(seed).digest() : randomBytes(4);
+  return { [key]: olds[key] ?? `${name}-${random.toString("hex").slice(0, 7)}` };
+}
 
 const unknowns = (keys: readonly string[]): Props => Object.fromEntries(keys.map((key) => [key, UNKNOWN]));
 
