@@ -1,5 +1,5 @@
 // How a pinned program is come by: a suitable one on PATH, the cache, the makers' release, a build of one's own.
-import { existsSync, readdirSync, realpathSync } from "node:fs";
+import { readdirSync, realpathSync } from "node:fs";
 import { delimiter, dirname, join, sep } from "node:path";
 import { goBuild } from "./build.ts";
 import { CACHE } from "./paths.ts";
@@ -21,7 +21,8 @@ export async function obtain(program: Program, lock: number): Promise<string[]> 
     note(`✓ ${program.name}: ${onPath} (on PATH)`);
     return companions(program, dirname(realpathSync(onPath)));
   }
-  if (existsSync(join(program.dir, program.name))) {
+  // A file that was damaged since it was put there has to be made again.
+  if (await suitable(program, join(program.dir, program.name))) {
     note(`✓ ${program.name} ${program.version}: in the cache (${program.dir})`);
   } else {
     await makeInCache(program, lock);
@@ -38,7 +39,10 @@ async function makeInCache(program: Program, lock: number): Promise<void> {
   for (const { title, make } of ways) {
     try {
       await progress(`${program.name} ${program.version} (${title})`, (say) =>
-        place(program.dir, (partial) => make(program, partial, say, lock)),
+        place(program.dir, async (partial) => {
+          await make(program, partial, say, lock);
+          await mustRun(program, join(partial, program.name));
+        }),
       );
       return;
     } catch (error) {
@@ -55,11 +59,12 @@ async function makeInCache(program: Program, lock: number): Promise<void> {
   );
 }
 
-const releaseInto: Way = async (program, into, say) => {
-  await downloadRelease(program, into, say);
-  if (!existsSync(join(into, program.name)))
-    throw new Error(`${program.archive} has no ${program.name} in it`);
-};
+async function mustRun(program: Program, file: string): Promise<void> {
+  if (await suitable(program, file)) return;
+  throw new Error(`what was made doesn't say on this machine that it is ${program.name} ${program.version}`);
+}
+
+const releaseInto: Way = (program, into, say) => downloadRelease(program, into, say);
 
 /** The first executable on PATH that is new enough; older ones in front of it are passed over. */
 async function findOnPath(program: Program): Promise<string | undefined> {
@@ -73,6 +78,7 @@ async function findOnPath(program: Program): Promise<string | undefined> {
 }
 
 async function suitable(program: Program, file: string): Promise<boolean> {
+  if (!isExecutable(file)) return false;
   try {
     const env = { ...process.env, PULUMI_SKIP_UPDATE_CHECK: "true" };
     return atLeast(await runQuietly(file, ["version"], { env, timeout: 10_000 }), program.version);

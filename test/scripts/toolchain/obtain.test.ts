@@ -19,7 +19,7 @@ const SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin";
 const FAKE_GO = `#!/bin/sh
 env > "$GO_LOG"; echo "args=$*" >> "$GO_LOG"; pwd >> "$GO_LOG"
 while [ "$1" != -o ]; do shift; done
-printf '#!/bin/sh\\necho built\\n' > "$2"; chmod +x "$2"
+printf '#!/bin/sh\\necho v3.259.0 built\\n' > "$2"; chmod +x "$2"
 `;
 const FAILING_GO = "#!/bin/sh\necho 'go: example.com/missing: no such module' >&2; exit 1\n";
 
@@ -60,7 +60,7 @@ afterEach(async () => {
 });
 
 function publish(): void {
-  const archive = tarGz({ pulumi: program("released"), "pulumi-language-nodejs": program("host") });
+  const archive = tarGz({ pulumi: program("v3.259.0 released"), "pulumi-language-nodejs": program("host") });
   server.files.set("/pulumi-v3.259.0-linux-x64.tar.gz", archive);
   server.files.set("/pulumi-3.259.0-checksums.txt", sumLine(archive, "pulumi-v3.259.0-linux-x64.tar.gz"));
 }
@@ -80,8 +80,8 @@ test.each(["v3.258.9", "v4.0.0", "garbage"])(
   "a program on PATH that says '%s' is passed over",
   async (version) => {
     onPath({ pulumi: program(version) });
-    writePrograms(wanted.dir, { pulumi: program("cached") });
-    expect(says(await obtain(wanted, lock))).toBe("cached");
+    writePrograms(wanted.dir, { pulumi: program("v3.259.0 cached") });
+    expect(says(await obtain(wanted, lock))).toBe("v3.259.0 cached");
   },
 );
 
@@ -94,9 +94,9 @@ test("a newer one further back on PATH is found behind an older one", async () =
 
 test("what the cache has is not fetched again", async () => {
   publish();
-  expect(says(await obtain(wanted, lock))).toBe("released");
+  expect(says(await obtain(wanted, lock))).toBe("v3.259.0 released");
   const asked = server.requests.length;
-  expect(says(await obtain(wanted, lock))).toBe("released");
+  expect(says(await obtain(wanted, lock))).toBe("v3.259.0 released");
   expect(server.requests.length).toBe(asked);
 });
 
@@ -113,7 +113,7 @@ test("the release is preferred to a build, and its language host comes along", a
 
 test("without a release it is built from the pinned modules, by the Go that is here", async () => {
   onPath({ go: FAKE_GO });
-  expect(says(await obtain(wanted, lock))).toBe("built");
+  expect(says(await obtain(wanted, lock))).toBe("v3.259.0 built");
   const log = readFileSync(join(root, "go.log"), "utf8").split("\n");
   expect(log).toEqual(
     expect.arrayContaining([
@@ -130,9 +130,9 @@ test("without a release it is built from the pinned modules, by the Go that is h
 
 test("a forged release is not used: the program is built", async () => {
   publish();
-  server.files.set("/pulumi-v3.259.0-linux-x64.tar.gz", tarGz({ pulumi: program("forged") }));
+  server.files.set("/pulumi-v3.259.0-linux-x64.tar.gz", tarGz({ pulumi: program("v3.259.0 forged") }));
   onPath({ go: FAKE_GO });
-  expect(says(await obtain(wanted, lock))).toBe("built");
+  expect(says(await obtain(wanted, lock))).toBe("v3.259.0 built");
 });
 
 test("when nothing works the error names the command that installs it, and nothing stays in the cache", async () => {
@@ -148,11 +148,25 @@ test("when nothing works the error names the command that installs it, and nothi
   expect(readdirSync(join(root, "cache"))).toEqual([]);
 });
 
+test("a cached program that no longer runs is made again", async () => {
+  writePrograms(wanted.dir, { pulumi: program("v3.259.0").slice(0, 20) });
+  onPath({ go: FAKE_GO });
+  expect(says(await obtain(wanted, lock))).toBe("v3.259.0 built");
+});
+
+test("a release that turns out to be another version is not used", async () => {
+  const archive = tarGz({ pulumi: program("v3.1.0") });
+  server.files.set("/pulumi-v3.259.0-linux-x64.tar.gz", archive);
+  server.files.set("/pulumi-3.259.0-checksums.txt", sumLine(archive, "pulumi-v3.259.0-linux-x64.tar.gz"));
+  onPath({ go: FAKE_GO });
+  expect(says(await obtain(wanted, lock))).toBe("v3.259.0 built");
+});
+
 test("a file that only looks like a partial result is never taken for the program", async () => {
   mkdirSync(`${wanted.dir}.partial`, { recursive: true });
   writeFileSync(join(`${wanted.dir}.partial`, "pulumi"), "half a program");
   onPath({ go: FAKE_GO });
-  expect(says(await obtain(wanted, lock))).toBe("built");
+  expect(says(await obtain(wanted, lock))).toBe("v3.259.0 built");
   expect(readdirSync(join(root, "cache"))).toEqual(["pulumi-3.259.0"]);
 });
 

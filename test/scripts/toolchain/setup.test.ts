@@ -2,7 +2,7 @@
 // into the cache beforehand: installing it takes too long for a test and has its own proof in every lab.
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, truncateSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -95,9 +95,14 @@ test("an empty cache is filled, and every program runs from the one directory fo
 test("with nothing to do it fetches nothing, prints nothing when quiet, and takes well under a second", async () => {
   await start().ended;
   const asked = server.requests.length;
-  const begin = performance.now();
-  expect(await start("--quiet").ended).toEqual({ code: 0, stdout: "", stderr: "" });
-  expect(performance.now() - begin).toBeLessThan(1_000);
+  const durations: number[] = [];
+  for (let attempt = 0; attempt < 5; attempt += 1) {
+    const begin = performance.now();
+    expect(await start("--quiet").ended).toEqual({ code: 0, stdout: "", stderr: "" });
+    durations.push(performance.now() - begin);
+  }
+  // The shortest says what it costs; the others also say what else the machine was busy with.
+  expect(Math.min(...durations)).toBeLessThan(1_000);
   expect(server.requests.length).toBe(asked);
 });
 
@@ -120,6 +125,7 @@ test("two at once fetch everything once; the second says that it waits and then 
     ended.filter(({ stderr }) => /waiting for .* to finish with the toolchain/.test(stderr)),
   ).toHaveLength(1);
   expect([fetched(PULUMI_ARCHIVE), fetched(VAULT_ARCHIVE)]).toEqual([1, 1]);
+  expect(ended.filter(({ stderr }) => stderr.includes("✓ moto"))).toHaveLength(1);
   expect(printed("vault")).toBe(`Vault v${VAULT_VERSION}`);
 });
 
@@ -145,12 +151,16 @@ test("one that was killed in mid-download is made good by the next, which leaves
   expect(fetched(PULUMI_ARCHIVE)).toBe(1);
 });
 
-test("a program that vanished from the cache, or was changed in it, is noticed", async () => {
+test("a program that vanished from the cache, or was cut short in it, is fetched again", async () => {
   await start().ended;
-  rmSync(join(bin, "..", `vault-${VAULT_VERSION}`), { recursive: true });
-  expect((await start("--quiet").ended).code).toBe(0);
-  expect(printed("vault")).toBe(`Vault v${VAULT_VERSION}`);
-  expect(fetched(VAULT_ARCHIVE)).toBe(2);
+  const cached = join(bin, "..", `vault-${VAULT_VERSION}`);
+  const damages = [() => rmSync(cached, { recursive: true }), () => truncateSync(join(cached, "vault"), 10)];
+  for (const [index, damage] of damages.entries()) {
+    damage();
+    expect((await start("--quiet").ended).code).toBe(0);
+    expect(printed("vault")).toBe(`Vault v${VAULT_VERSION}`);
+    expect(fetched(VAULT_ARCHIVE)).toBe(index + 2);
+  }
 });
 
 test("without release, Go and program it fails and names the command that installs it", async () => {
