@@ -8,14 +8,17 @@ import { IamRoles } from "./platform/iam.ts";
 import { Keys } from "./platform/keys.ts";
 import { Logins } from "./platform/logins.ts";
 import { Policies } from "./platform/policy-resources.ts";
-import { VaultServer } from "./platform/vault.ts";
+import { AuditDevices, Mounts } from "./platform/vault.ts";
 
 export function platform(): Record<string, unknown> {
   const config = stackConfig(platformSchema);
 
-  new VaultServer("vault", config);
-  new Policies("policies", config);
-  const logins = new Logins("logins", config);
+  const audit = new AuditDevices("audit-devices", config);
+  // A request that meets a device in the middle of being enabled is answered with 500: everything else waits.
+  const audited = { dependsOn: audit };
+  new Mounts("mounts", audited);
+  new Policies("policies", config, audited);
+  const logins = new Logins("logins", config, audited);
 
   const account = new AwsAccount("account", config);
   const roles = account.roleArns();

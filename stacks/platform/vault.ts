@@ -6,40 +6,42 @@ import { SecretBackendV2 } from "@pulumi/vault/kv/secretBackendV2.js";
 import { Mount } from "@pulumi/vault/mount.js";
 import { KV_MOUNT, TRANSIT_MOUNT } from "../names.ts";
 
-export interface VaultServerArgs {
+export interface AuditDevicesArgs {
   /** Absolute path, on the Vault server, of the second audit device's file. */
   auditFile: string;
+}
+
+/** Two, since a single file device on a full disk stops even reads. */
+export class AuditDevices extends pulumi.ComponentResource {
+  constructor(name: string, { auditFile }: AuditDevicesArgs, options?: pulumi.ComponentResourceOptions) {
+    super("penguinmails:platform:AuditDevices", name, {}, options);
+    const stdout = this.#device("stdout", { file_path: "stdout" });
+    this.#device("file", { file_path: auditFile, mode: "0600" }, stdout);
+    this.registerOutputs();
+  }
+
+  /** One after the other: the request that enables a device is itself audited by the one before. */
+  #device(path: string, options: Record<string, string>, before?: Audit): Audit {
+    return new Audit(
+      `audit-${path}`,
+      { type: "file", path, options },
+      { parent: this, protect: true, ...(before === undefined ? {} : { dependsOn: before }) },
+    );
+  }
 }
 
 /** Versions kept of each record: enough to look through an incident with several rotations. */
 const MAX_VERSIONS = 20;
 
-export class VaultServer extends pulumi.ComponentResource {
-  constructor(name: string, args: VaultServerArgs, options?: pulumi.ComponentResourceOptions) {
-    super("penguinmails:platform:Vault", name, {}, options);
-    const devices = this.#createAuditDevices(args.auditFile);
-    this.#createKvMount(devices);
-    this.#createTransitMount(devices);
+export class Mounts extends pulumi.ComponentResource {
+  constructor(name: string, options?: pulumi.ComponentResourceOptions) {
+    super("penguinmails:platform:Mounts", name, {}, options);
+    this.#createKvMount();
+    this.#createTransitMount();
     this.registerOutputs();
   }
 
-  /** Two, since a single file device on a full disk stops even reads. */
-  #createAuditDevices(file: string): Audit[] {
-    const device = (path: string, filePath: string) =>
-      new Audit(
-        `audit-${path}`,
-        // 0600 is Vault's default, but stdout can't be given a mode.
-        {
-          type: "file",
-          path,
-          options: { file_path: filePath, ...(filePath === "stdout" ? {} : { mode: "0600" }) },
-        },
-        { parent: this, protect: true },
-      );
-    return [device("stdout", "stdout"), device("file", file)];
-  }
-
-  #createKvMount(dependsOn: pulumi.Resource[]): void {
+  #createKvMount(): void {
     const mount = new Mount(
       "kv",
       {
@@ -48,7 +50,7 @@ export class VaultServer extends pulumi.ComponentResource {
         options: { version: "2" },
         description: "Tenants' mail credentials, encrypted",
       },
-      { parent: this, protect: true, dependsOn },
+      { parent: this, protect: true },
     );
     new SecretBackendV2(
       "kv-config",
@@ -57,11 +59,11 @@ export class VaultServer extends pulumi.ComponentResource {
     );
   }
 
-  #createTransitMount(dependsOn: pulumi.Resource[]): void {
+  #createTransitMount(): void {
     new Mount(
       "transit",
       { path: TRANSIT_MOUNT, type: "transit", description: "One key per tenant, for what lies in smtp" },
-      { parent: this, protect: true, dependsOn },
+      { parent: this, protect: true },
     );
   }
 }
