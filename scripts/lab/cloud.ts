@@ -24,6 +24,7 @@ export async function startCloud(options: {
   /** The Python that has moto. */
   python: string;
   env: NodeJS.ProcessEnv;
+  signal: AbortSignal | undefined;
 }): Promise<LabCloud> {
   const endpoint = `http://${options.address}:${PORT}`;
   const child = startService(
@@ -41,6 +42,7 @@ export async function startCloud(options: {
   );
   const end = performance.now() + 30_000;
   while (performance.now() < end) {
+    options.signal?.throwIfAborted();
     if (child.exitCode !== null) throw new Error(`moto ended with ${child.exitCode}: see logs/moto.log`);
     const answered = await fetch(`${endpoint}/moto-api/`).then(
       (answer) => answer.ok,

@@ -8,7 +8,7 @@ import { startLab } from "./lab.ts";
 export type Report =
   | { kind: "progress"; line: string }
   | { kind: "ready" }
-  | { kind: "running"; pid: number }
+  | { kind: "running"; message: string }
   | { kind: "failed"; message: string };
 
 const dir = process.argv[2];
@@ -42,8 +42,8 @@ try {
   // Nothing else may keep this process alive, and nothing but a signal ends it.
   setInterval(() => {}, 2 ** 30);
 } catch (error) {
-  if (error instanceof LabIsRunning) tell({ kind: "running", pid: error.holder.pid });
-  else tell({ kind: "failed", message: error instanceof Error ? error.message : String(error) });
+  const message = error instanceof Error ? error.message : String(error);
+  tell({ kind: error instanceof LabIsRunning ? "running" : "failed", message });
   process.exitCode = 1;
   if (process.connected) process.disconnect();
 }

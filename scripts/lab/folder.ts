@@ -1,7 +1,9 @@
 // One folder belongs to one lab. A lock file says whose it is; what a crashed lab left is thrown away by the next.
 
+import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
 import { join } from "node:path";
 import { z } from "zod";
 import { sweep } from "./children.ts";
@@ -16,40 +18,54 @@ export type Holder = z.infer<typeof Holder>;
 
 /** Thrown where a lab already runs in the folder. */
 export class LabIsRunning extends Error {
-  readonly holder: Holder;
-  constructor(dir: string, holder: Holder) {
-    super(`A lab is already running in ${dir} (process ${holder.pid})`);
-    this.holder = holder;
+  constructor(dir: string, holder: Holder | undefined) {
+    super(`A lab is already running in ${dir}${holder === undefined ? "" : ` (process ${holder.pid})`}`);
   }
 }
 
 /**
- * Takes `dir` for a lab of this process: makes it, or replaces what a crashed lab left there. Throws LabIsRunning,
- * or an Error if the folder holds something that isn't a lab's.
+ * Takes `dir` for a lab of this process: makes it, or replaces what a crashed lab left there. Resolves to what gives
+ * it back. Throws LabIsRunning, or an Error if the folder holds something that isn't a lab's.
  */
-export async function takeFolder(dir: string): Promise<void> {
+export async function takeFolder(dir: string): Promise<() => Promise<void>> {
   if (Buffer.byteLength(dir) > LONGEST) {
     throw new Error(
       `The lab's folder ${dir} has a name of over ${LONGEST} bytes, too long for the sockets in it: pass --dir with a shorter one`,
     );
   }
-  const running = await holderOf(dir);
-  if (running !== undefined) throw new LabIsRunning(dir, running);
-  const there = await readdir(dir).catch((): string[] => []);
-  if (there.length > 0) {
-    if (!there.includes(LOCK)) {
+  const release = await claim(dir);
+  try {
+    const there = await readdir(dir).catch((): string[] => []);
+    if (there.length > 0 && !there.includes(LOCK)) {
       throw new Error(`${dir} isn't empty and isn't a lab's folder: pass --dir with another one`);
     }
-    // Renaming is atomic: of two labs that find the same remains, one goes on and the other fails below.
-    const remains = `${dir}.gone-${process.pid}`;
-    await rename(dir, remains);
     await sweep(dir);
-    await rm(remains, { recursive: true, force: true });
+    await removeFolder(dir);
+    await mkdir(dir, { recursive: true, mode: 0o700 });
+    const me: Holder = { pid: process.pid, start: startOf(process.pid) ?? "" };
+    await writeFile(join(dir, LOCK), JSON.stringify(me));
+    await mkdir(join(dir, "logs"), { mode: 0o700 });
+  } catch (error) {
+    await release();
+    throw error;
   }
-  await mkdir(dir, { recursive: true, mode: 0o700 });
-  const me: Holder = { pid: process.pid, start: startOf(process.pid) ?? "" };
-  await writeFile(join(dir, LOCK), JSON.stringify(me), { flag: "wx" });
-  await mkdir(join(dir, "logs"), { mode: 0o700 });
+  return release;
+}
+
+/** A name in the kernel that only one process can hold, and that goes with it, however it ends. */
+async function claim(dir: string): Promise<() => Promise<void>> {
+  const name = createHash("sha256").update(dir).digest("hex");
+  const server = createServer((socket) => socket.destroy());
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", reject);
+      server.listen(`\0credential-recovery-lab-${name}`, () => resolve());
+    });
+  } catch {
+    throw new LabIsRunning(dir, await holderOf(dir));
+  }
+  server.unref();
+  return () => new Promise((resolve) => server.close(() => resolve()));
 }
 
 /** Removes a stopped lab's folder. */
@@ -66,6 +82,7 @@ export async function removeFolder(dir: string): Promise<void> {
 /** The living process that runs a lab in `dir`; undefined if there is none. */
 export async function holderOf(dir: string): Promise<Holder | undefined> {
   const text = await readFile(join(dir, LOCK), "utf8").catch(() => "");
+  // Empty while it is being written.
   const holder = Holder.safeParse(text === "" ? undefined : JSON.parse(text)).data;
   return holder !== undefined && startOf(holder.pid) === holder.start ? holder : undefined;
 }

@@ -5,10 +5,11 @@ import { appendFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { stringify } from "yaml";
-import { AUDIT_BUCKET, PLATFORM_STACK, tenantStack } from "../../stacks/names.ts";
+import { AUDIT_BUCKET } from "../../stacks/names.ts";
 import { REPOSITORY, toolchainBin } from "../toolchain/paths.ts";
-import { endService, run, sweep } from "./children.ts";
-import { AMI, makeZone, startCloud } from "./cloud.ts";
+import { allOf } from "./all-of.ts";
+import { endService, sweep } from "./children.ts";
+import { startCloud } from "./cloud.ts";
 import { serveControl } from "./control.ts";
 import { type Place, withoutForeign } from "./environment.ts";
 import { removeFolder, takeFolder } from "./folder.ts";
@@ -16,15 +17,8 @@ import { Hypervisor } from "./hypervisor.ts";
 import { makeOfflineKey, startSsh } from "./keys.ts";
 import { describeLab, type OpenLab, openLab } from "./place.ts";
 import { installPlugins } from "./plugins/install.ts";
-import {
-  configureStack,
-  makeProject,
-  platformConfig,
-  pulumi,
-  tenantConfig,
-  upPlatform,
-  upTenant,
-} from "./project.ts";
+import { makeProject } from "./project.ts";
+import { type Phase, provision } from "./provision.ts";
 import { claimSubnet } from "./subnet.ts";
 import { type LabTenant, TENANTS } from "./tenants.ts";
 import { personToken, startVault } from "./vault.ts";
@@ -54,7 +48,7 @@ export interface Lab extends OpenLab {
 
 /** Starts a lab. Throws LabIsRunning if one runs in `dir`; after any other failure nothing runs, and logs are kept. */
 export async function startLab(options: LabOptions): Promise<Lab> {
-  await takeFolder(options.dir);
+  const release = await takeFolder(options.dir);
   const end: (() => Promise<unknown>)[] = [];
   let stopped: Promise<void> | undefined;
   const stop = (how: { keep?: boolean } = {}): Promise<void> => {
@@ -62,14 +56,14 @@ export async function startLab(options: LabOptions): Promise<Lab> {
       for (const step of end.reverse()) await step();
       await sweep(options.dir);
       if (how.keep !== true) await removeFolder(options.dir);
+      await release();
     })();
     return stopped;
   };
   try {
     return await build(options, stop, (step) => end.push(step));
   } catch (cause) {
-    await stop({ keep: true });
-    if (options.signal?.aborted) await removeFolder(options.dir);
+    await stop({ keep: options.signal?.aborted !== true });
     throw cause;
   }
 }
@@ -106,7 +100,7 @@ async function build(
   offlineKey.catch(() => {});
   const [vault, cloud, ssh] = await allOf([
     phase("Vault initialised and unsealed", async () => {
-      const started = await startVault({ dir, address, program: join(toolchain, "vault"), env });
+      const started = await startVault({ dir, address, program: join(toolchain, "vault"), env, signal });
       atEnd(() => endService(started.process));
       return started;
     }),
@@ -117,6 +111,7 @@ async function build(
         prefix: subnet.prefix,
         python: join(toolchain, "moto-python"),
         env,
+        signal,
       });
       atEnd(() => endService(started.process));
       return started;
@@ -162,34 +157,6 @@ async function build(
   return { ...open, dir, tenants, hosts, phases, stop };
 }
 
-type Phase = <T>(title: string, work: () => Promise<T>) => Promise<T>;
-
-/** The platform stack by root (no role exists before it), the rest by the person's token. */
-async function provision(
-  lab: OpenLab,
-  hosts: Hypervisor,
-  tenants: LabTenant[],
-  sshPublicKey: string,
-  phase: Phase,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  const { dir } = lab.place;
-  await configureStack(dir, PLATFORM_STACK, platformConfig(dir, tenants));
-  await allOf([
-    phase("platform stack", async () => {
-      await pulumi(dir, lab.env, ["stack", "init", PLATFORM_STACK], signal);
-      await pulumi(dir, lab.rootEnv, upPlatform(), signal);
-    }),
-    ...tenants.map((tenant) => prepareTenant(lab, tenant, hosts, sshPublicKey)),
-  ]);
-  await allOf(
-    tenants.map(async (tenant) => {
-      await phase(`${tenant.id} onboarded`, () => onboard(dir, tenant, lab.env));
-      await phase(`${tenant.id} stack`, () => pulumi(dir, lab.env, upTenant(tenant), signal));
-    }),
-  );
-}
-
 /** A person with just the three roles that day-to-day work takes, so that a missing right shows. */
 const operator = (vault: { addr: string; rootToken: string }): Promise<string> =>
   personToken(vault, "operator", ["platform-admin", "stack-operator", "tenant-deployer"]);
@@ -202,46 +169,4 @@ async function writeSettings(place: Place): Promise<void> {
     pulumi: { project_dir: join(place.dir, "project") },
   };
   await writeFile(join(place.dir, "recovery.yaml"), stringify(settings));
-}
-
-/** Makes what a tenant's stack takes for granted: its DNS zone, its host (`provider: existing`), the empty stack. */
-async function prepareTenant(
-  lab: OpenLab,
-  tenant: LabTenant,
-  hosts: Hypervisor,
-  sshPublicKey: string,
-): Promise<void> {
-  const { dir, awsEndpoint } = lab.place;
-  const [zoneId, host] = await allOf([
-    makeZone(awsEndpoint, tenant.domain),
-    tenant.provider === "existing" ? hosts.bootExisting(tenant.id) : Promise.resolve(undefined),
-  ]);
-  const config = tenantConfig(tenant, { zoneId, ami: AMI, sshPublicKey, address: host?.address });
-  await configureStack(dir, tenantStack(tenant.id), config);
-  await pulumi(dir, lab.env, ["stack", "init", tenantStack(tenant.id)]);
-}
-
-/** Runs `runbook onboard-tenant`. */
-export async function onboard(dir: string, tenant: LabTenant, env: NodeJS.ProcessEnv): Promise<void> {
-  const flags = [
-    "--tenant",
-    tenant.id,
-    "--domain",
-    tenant.domain,
-    "--contact-email",
-    tenant.contactEmail,
-    "--yes",
-  ];
-  const done = await run(join(REPOSITORY, "runbooks", "main.ts"), ["onboard-tenant", ...flags], {
-    env,
-    lab: dir,
-  });
-  if (done.code !== 0)
-    throw new Error(`onboard-tenant ${tenant.id} failed with ${done.code}:\n${done.stderr.trim()}`);
-}
-
-/** Like Promise.all, but when one fails the others are waited for, so that nothing starts while all is being ended. */
-async function allOf<T extends readonly unknown[]>(work: [...{ [K in keyof T]: Promise<T[K]> }]): Promise<T> {
-  await Promise.allSettled(work);
-  return (await Promise.all(work)) as unknown as T;
 }

@@ -129,8 +129,7 @@ async function up(dir: string, bare: boolean): Promise<void> {
   process.stderr.write(`Starting a lab in ${dir}\n`);
   const begin = performance.now();
   const report = await startDaemon(dir, bare);
-  if (report.kind === "running")
-    throw new Error(`A lab is already running in ${dir} (process ${report.pid})`);
+  if (report.kind === "running") throw new Error(report.message);
   if (report.kind === "failed") {
     throw new Error(`The lab didn't start: ${report.message}\nIts logs are in ${join(dir, "logs")}`);
   }

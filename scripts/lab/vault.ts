@@ -25,6 +25,7 @@ export async function startVault(options: {
   /** The vault executable. */
   program: string;
   env: NodeJS.ProcessEnv;
+  signal: AbortSignal | undefined;
 }): Promise<LabVault> {
   const { dir, address } = options;
   const addr = `http://${address}:${PORT}`;
@@ -36,7 +37,7 @@ export async function startVault(options: {
     log: join(dir, "logs", "vault.log"),
     cwd: dir,
   });
-  await answering(addr, child, [501]);
+  await answering(addr, child, [501], options.signal);
   const made = Initialised.parse(
     await vaultCall(addr, undefined, "PUT", "sys/init", {
       secret_shares: SHARES,
@@ -48,7 +49,7 @@ export async function startVault(options: {
   for (const key of made.keys_base64.slice(0, THRESHOLD)) {
     await vaultCall(addr, undefined, "PUT", "sys/unseal", { key });
   }
-  await answering(addr, child, [200]);
+  await answering(addr, child, [200], options.signal);
   return { addr, rootToken: made.root_token, process: child };
 }
 
@@ -120,9 +121,15 @@ log_level = "warn"
 `;
 
 /** Waits until the health page answers one of `states`. */
-async function answering(addr: string, child: ChildProcess, states: number[]): Promise<void> {
+async function answering(
+  addr: string,
+  child: ChildProcess,
+  states: number[],
+  signal: AbortSignal | undefined,
+): Promise<void> {
   const end = performance.now() + 30_000;
   while (performance.now() < end) {
+    signal?.throwIfAborted();
     if (child.exitCode !== null) throw new Error(`Vault ended with ${child.exitCode}: see logs/vault.log`);
     const status = await fetch(`${addr}/v1/sys/health`).then(
       (answer) => answer.status,

@@ -17,7 +17,7 @@ const started = new Set<string>();
 let next = 0;
 
 afterEach(async () => {
-  for (const dir of started) await lab(dir, ["down"]);
+  for (const dir of started) if ((await holderOf(dir)) !== undefined) await lab(dir, ["down"]);
   for (const dir of started) for (const pid of marked(dir)) process.kill(pid, "SIGKILL");
   started.clear();
 });
