@@ -52,10 +52,23 @@ export function regionOf(context: Context, props: Props): string {
   return region;
 }
 
-/** Who the provider's credentials are. */
-export async function callerIdentity(
-  context: Context,
-): Promise<{ account: string; arn: string; userId: string }> {
+/** Who the provider's credentials are; asked once. */
+export function callerIdentity(context: Context): Promise<Identity> {
+  const key = canonical(context.config);
+  const known = identities.get(key) ?? askIdentity(context);
+  identities.set(key, known);
+  return known;
+}
+
+interface Identity {
+  account: string;
+  arn: string;
+  userId: string;
+}
+
+const identities = new Map<string, Promise<Identity>>();
+
+async function askIdentity(context: Context): Promise<Identity> {
   const region = regionOf(context, {});
   const credentials = await credentialsFor(context, region);
   const answer = await sts(context, region, credentials, { Action: "GetCallerIdentity" });

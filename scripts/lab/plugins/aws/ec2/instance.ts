@@ -57,7 +57,7 @@ export const instance: Resource = {
       ...(text(inputs, "availabilityZone") === undefined
         ? {}
         : { Placement: { AvailabilityZone: text(inputs, "availabilityZone") } }),
-      ...blockDevices(inputs),
+      ...(await blockDevices(client, inputs)),
       TagSpecifications: tagSpecifications("instance", inputs, context),
     });
     const id = answer.Instances?.[0]?.InstanceId;
@@ -161,15 +161,19 @@ const userData = (inputs: Props): string | undefined => {
   return plain === undefined ? text(inputs, "userDataBase64") : Buffer.from(plain).toString("base64");
 };
 
-function blockDevices(inputs: Props) {
+/** The size is the image's unless one is asked for; moto doesn't look it up. */
+const ROOT_GIB = 8;
+
+async function blockDevices(client: EC2, inputs: Props) {
   const root = object(inputs, "rootBlockDevice");
   if (root === undefined) return {};
+  const { Images } = await client.describeImages({ ImageIds: [text(inputs, "ami") ?? ""] });
   return {
     BlockDeviceMappings: [
       {
-        DeviceName: "/dev/xvda",
+        DeviceName: Images?.[0]?.RootDeviceName ?? "/dev/sda1",
         Ebs: {
-          VolumeSize: number(root, "volumeSize"),
+          VolumeSize: number(root, "volumeSize") ?? ROOT_GIB,
           VolumeType: text(root, "volumeType") as "gp3" | undefined,
           Encrypted: flag(root, "encrypted"),
           KmsKeyId: text(root, "kmsKeyId"),
