@@ -36,7 +36,7 @@ export function parseCall(args: string[]): Call {
     else if (takesValue(name, call.verb)) call.options[name] = args[++index] ?? "";
     else call.flags.add(name);
   }
-  call.file = call.options["-f"] ?? call.options["--file"] ?? defaultFile();
+  call.file = call.options["-f"] ?? call.options["--file"] ?? (call.verb === "version" ? "" : defaultFile());
   return call;
 }
 

@@ -26,7 +26,7 @@ async function main(args: string[]): Promise<number> {
     return say(
       `Server:\n Server Version: ${VERSION}\n Containers: ${created()?.project.services.length ?? 0}`,
     );
-  if (args[0] === "ps") return ps({ ...parseCall([]), verb: "ps" });
+  if (args[0] === "ps") return ps({ verb: "ps", file: "", flags: new Set(), options: {}, rest: [] });
   throw new DockerError(
     `docker: '${args[0] ?? ""}' is not a docker command of a lab host. See 'docker compose'`,
   );

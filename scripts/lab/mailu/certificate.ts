@@ -1,6 +1,6 @@
 // The certificate of TLS_FLAVOR=cert: no TLS port opens without one, and a changed one is taken up while running,
 // as Mailu's certwatcher does.
-import { X509Certificate } from "node:crypto";
+import { createPrivateKey, X509Certificate } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 
@@ -17,9 +17,8 @@ export function readCertificate(dir: string): KeyPair | undefined {
   try {
     const cert = readFileSync(join(dir, "cert.pem"), "utf8");
     const key = readFileSync(join(dir, "key.pem"), "utf8");
-    // Throws on half-written files, which the next look finds whole.
-    new X509Certificate(cert);
-    return key.includes("PRIVATE KEY") ? { cert, key } : undefined;
+    // Half-written files throw, and a pair of which one half was replaced doesn't match: the next look finds both.
+    return new X509Certificate(cert).checkPrivateKey(createPrivateKey(key)) ? { cert, key } : undefined;
   } catch {
     return undefined;
   }

@@ -130,7 +130,7 @@ describe("docker on a lab host", () => {
     ],
     [
       "a required variable that isn't set",
-      COMPOSE_FILE.replace("image: redis", '"image": "${ABSENT:?is needed}"'),
+      COMPOSE_FILE.replace("image: redis", `"image": "\${ABSENT:?is needed}"`),
       /required variable ABSENT is missing a value: is needed/,
     ],
     [
