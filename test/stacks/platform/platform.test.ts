@@ -28,18 +28,19 @@ describe("Vault", () => {
     });
   });
 
-  it("gets two audit devices, one of them stdout, before anything is mounted", () => {
-    const devices = platform
-      .all("vault:index/audit:Audit")
-      .map(({ inputs }) => [inputs.type, (inputs.options as Record<string, string>).file_path]);
-    expect(devices).toEqual(
-      expect.arrayContaining([
-        ["file", "stdout"],
-        ["file", "/var/log/vault/audit.log"],
-      ]),
-    );
-    for (const mount of platform.all("vault:index/mount:Mount")) {
-      expect(mount.after).toEqual(expect.arrayContaining(["audit-stdout", "audit-file"]));
+  it("gets two audit devices, one of them stdout, one after the other, before anything else", () => {
+    const devices = platform.all("vault:index/audit:Audit");
+    expect(devices.map(({ inputs }) => [inputs.type, inputs.options])).toEqual([
+      ["file", { file_path: "stdout" }],
+      ["file", { file_path: "/var/log/vault/audit.log", mode: "0600" }],
+    ]);
+    expect(devices.map(({ protect, after }) => [protect, after])).toEqual([
+      [true, []],
+      [true, ["audit-stdout"]],
+    ]);
+    for (const part of ["Mounts", "Policies", "Logins"]) {
+      const [component] = platform.all(`penguinmails:platform:${part}`);
+      expect([part, component?.after.sort()]).toEqual([part, ["audit-file", "audit-stdout"]]);
     }
   });
 
