@@ -1,7 +1,7 @@
 // The audit log's own runbook: where it is, what is in it, whether it is whole, and completing what waits.
 import { existsSync, writeFileSync } from "node:fs";
 import { z } from "zod";
-import { copyBacklog, openAudit } from "./lib/audit.ts";
+import { appendWaiting, copyBacklog, openAudit } from "./lib/audit.ts";
 import { type AuditEvent, canonicalJson } from "./lib/audit-chain.ts";
 import { mergeEvents, type ReadChain, readChains } from "./lib/audit-reader.ts";
 import { messageOf, RunbookError } from "./lib/errors.ts";
@@ -49,9 +49,9 @@ async function list(run: AuditRun): Promise<Result> {
 }
 
 async function verify(run: AuditRun): Promise<Result> {
-  const { store } = await open(run);
+  const { store, spool } = await open(run);
   const chains = await read(run);
-  const waiting = store.spooled().length;
+  const waiting = spool.waiting().length;
   const result = { chains: chains.map(reportOf), waiting };
   const bad = chains.filter(({ problem }) => problem !== undefined);
   if (bad.length === 0) return result;
@@ -76,12 +76,12 @@ async function exportTo(run: AuditRun): Promise<Result> {
 }
 
 async function flush(run: AuditRun): Promise<Result> {
-  const { store, copies } = await open(run);
-  const waiting = store.spooled();
+  const { store, spool, copies } = await open(run);
+  const waiting = spool.waiting();
   const unreadable = waiting.filter(({ event }) => event === undefined).map(({ file }) => file);
   try {
     const appended = await run.change(`append ${waiting.length} waiting events to ${store.path}`, () =>
-      store.unspool(),
+      appendWaiting(store, spool),
     );
     const copied =
       copies &&

@@ -1,9 +1,14 @@
 #!/usr/bin/env node
 // `npx runbook`: finds the runbook, passes it the signals and exits. Nothing else in runbooks/ exits a process.
 import { enableCompileCache } from "node:module";
+import { homedir } from "node:os";
+import { join } from "node:path";
 import type { Runbook } from "./lib/runbook.ts";
 
-enableCompileCache();
+// Not in the shared temporary folder, which is Node's default: whoever makes that first writes what we run.
+enableCompileCache(
+  join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "penguinmails-recovery", "node"),
+);
 
 /** Kept here so that the list needs no import: each runbook loads its own libraries only. */
 export const RUNBOOKS: Record<string, string> = {

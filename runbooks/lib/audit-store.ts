@@ -1,22 +1,21 @@
 // The audit log's file. Beside AUDIT.jsonl lie: `.lock`, `.head` (the last event that was stored, so that a cut
-// log shows), `.copied` (up to where the bucket has it), `.spool/` (events that couldn't be appended) and
-// `.torn-*` (what a crash left of a line).
+// log shows), `.copied` (up to where the bucket has it) and `.torn-*` (what a crash left of a line).
 import { randomUUID } from "node:crypto";
-import * as fs from "node:fs";
-import { hostname, tmpdir, userInfo } from "node:os";
-import { dirname, join } from "node:path";
+import { mkdirSync, truncateSync } from "node:fs";
+import { hostname } from "node:os";
+import { dirname } from "node:path";
 import {
   type AuditEvent,
   canonicalJson,
   eventId,
   link,
   parseLine,
-  parseUnlinked,
   sha256,
   splitLines,
   type Tip,
   type Unlinked,
 } from "./audit-chain.ts";
+import { appendToFile, readIfThere, replaceFile } from "./durable-file.ts";
 import { withFileLock } from "./file-lock.ts";
 
 export class AuditStore {
@@ -35,27 +34,30 @@ export class AuditStore {
    * @throws Error when the log can't be written, or isn't the one that was last written.
    */
   async append(event: Unlinked): Promise<AuditEvent[]> {
-    fs.mkdirSync(dirname(this.path), { recursive: true, mode: 0o700 });
+    mkdirSync(dirname(this.path), { recursive: true, mode: 0o700 });
     return withFileLock(this.lock, () => {
       const torn = this.settleTornLine();
-      const stored = this.events();
+      const stored = this.bytes();
       const tip = this.checkedTip(stored);
       const due = [...(torn === undefined ? [] : [tornEvent(event, torn)]), event];
-      const fresh = due.filter(({ event_id }) => !stored.some((other) => other.event_id === event_id));
+      // Searched for and not parsed: an append must stay quick when the log holds years.
+      const fresh = due.filter((one) => !stored.includes(idAsStored(one)));
       const linked = linkAll(fresh, tip);
       if (linked.length > 0) this.write(linked);
       return linked;
     });
   }
 
-  /** Every event of the log, in its order. @throws Error at the first line that isn't an event. */
-  events(): AuditEvent[] {
-    return splitLines(this.bytes()).lines.map((line, index) => {
-      const event = parseLine(line);
-      if (event === undefined)
-        throw new Error(`${this.path}, line ${index + 1}: not the event that was stored`);
-      return event;
-    });
+  /** The events after `seq`, in their order. @throws Error at the first line that isn't an event. */
+  eventsAfter(seq: number): AuditEvent[] {
+    const lines = splitLines(this.bytes()).lines.slice(seq);
+    return lines.map((line, index) => this.parsed(line, seq + index + 1));
+  }
+
+  /** The chain's id; undefined before the first event. */
+  chain(): string | undefined {
+    const [first] = splitLines(this.bytes()).lines;
+    return first === undefined ? undefined : this.parsed(first, 1).chain;
   }
 
   /** The log as it is; empty when there is none. */
@@ -65,12 +67,12 @@ export class AuditStore {
 
   /** The last event that was stored, by the note beside the log. */
   head(): Tip | undefined {
-    return readJson(`${this.path}.head`) as Tip | undefined;
+    return readNote(`${this.path}.head`) as Tip | undefined;
   }
 
   /** Up to which event the bucket has acknowledged its copy; 0 for none. */
   copiedUpTo(bucket: string, chain: string): number {
-    const note = readJson(`${this.path}.copied`) as
+    const note = readNote(`${this.path}.copied`) as
       | { bucket: string; chain: string; seq: number }
       | undefined;
     return note?.bucket === bucket && note.chain === chain ? note.seq : 0;
@@ -79,107 +81,58 @@ export class AuditStore {
   /** Only ever forward: of two runs that copy at once, the later event counts. */
   async noteCopied(bucket: string, chain: string, seq: number): Promise<void> {
     await withFileLock(this.lock, () => {
-      if (seq > this.copiedUpTo(bucket, chain))
-        replaceFile(`${this.path}.copied`, canonicalJson({ bucket, chain, seq }));
+      if (seq <= this.copiedUpTo(bucket, chain)) return;
+      replaceFile(`${this.path}.copied`, canonicalJson({ bucket, chain, seq }));
     });
-  }
-
-  /**
-   * Keeps an event that can't be appended: beside the log, or else in a folder of this user's own in the
-   * system's temporary folder. Returns the file. @throws Error when neither can be written.
-   */
-  spool(event: Unlinked, order: number): string {
-    const name = `${event.timestamp.replaceAll(":", "")}-${String(order).padStart(3, "0")}-${event.event_id}.json`;
-    const failures: unknown[] = [];
-    for (const folder of this.spoolFolders()) {
-      try {
-        fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
-        assertOwnFolder(folder);
-        writeNew(join(folder, name), canonicalJson(event));
-        return join(folder, name);
-      } catch (error) {
-        failures.push(error);
-      }
-    }
-    throw new AggregateError(failures, failures.map(String).join("; "));
-  }
-
-  /** What is waiting in the spool, the oldest first. */
-  spooled(): { file: string; event: Unlinked | undefined }[] {
-    const files = this.spoolFolders().flatMap((folder) =>
-      fs.existsSync(folder) ? fs.readdirSync(folder).map((name) => ({ folder, name })) : [],
-    );
-    files.sort((a, b) => (a.name < b.name ? -1 : 1));
-    return files.map(({ folder, name }) => {
-      assertOwnFolder(folder);
-      const file = join(folder, name);
-      return { file, event: parseUnlinked(fs.readFileSync(file, "utf8")) };
-    });
-  }
-
-  /** Appends what is in the spool. Returns how many events went into the log. */
-  async unspool(): Promise<number> {
-    let appended = 0;
-    for (const { file, event } of this.spooled()) {
-      if (event === undefined) continue;
-      appended += (await this.append(event)).length;
-      fs.unlinkSync(file);
-    }
-    return appended;
-  }
-
-  private spoolFolders(): string[] {
-    return [`${this.path}.spool`, join(tmpdir(), `penguinmails-audit-spool-${userInfo().uid}`)];
   }
 
   /** A log that isn't what it was is evidence: appending would bury it, and give its numbers away again. */
-  private checkedTip(stored: AuditEvent[]): Tip | undefined {
+  private checkedTip(stored: Buffer): Tip | undefined {
+    const { lines } = splitLines(stored);
+    const line = lines.at(-1);
+    const last = line === undefined ? undefined : this.parsed(line, lines.length);
     const head = this.head();
-    const last = stored.at(-1);
-    if (head === undefined || stored[head.seq - 1]?.hash === head.hash) return last;
+    if (head === undefined || stored.includes(`"hash":${JSON.stringify(head.hash)}`)) return last;
     throw new Error(`${this.path} doesn't hold event ${head.seq} as it was stored: it was cut or replaced`);
   }
 
-  /** A short write (a full disk) is taken back, so that it can't be mistaken for a crash later. */
+  private parsed(line: Buffer, number: number): AuditEvent {
+    const event = parseLine(line);
+    if (event?.seq === number) return event;
+    throw new Error(`${this.path}, line ${number}, isn't the event that was stored there`);
+  }
+
   private write(events: AuditEvent[]): void {
-    const isNew = !fs.existsSync(this.path);
-    const fd = fs.openSync(this.path, "a", 0o600);
-    try {
-      const before = fs.fstatSync(fd).size;
-      const data = Buffer.from(events.map((event) => `${canonicalJson(event)}\n`).join(""));
-      try {
-        if (fs.writeSync(fd, data) !== data.length) throw new Error(`${this.path}: the disk is full`);
-        fs.fsyncSync(fd);
-      } catch (error) {
-        fs.ftruncateSync(fd, before);
-        throw error;
-      }
-    } finally {
-      fs.closeSync(fd);
-    }
-    if (isNew) syncFolder(dirname(this.path));
+    appendToFile(this.path, Buffer.from(events.map((event) => `${canonicalJson(event)}\n`).join("")));
     const last = events.at(-1);
-    if (last !== undefined) {
+    if (last === undefined) return;
+    // The events are stored: a note that fails (it needs room of its own) leaves an older one, which is true too.
+    try {
       replaceFile(`${this.path}.head`, canonicalJson({ chain: last.chain, seq: last.seq, hash: last.hash }));
-    }
+    } catch {}
   }
 
   /** A complete event that only lost its newline is completed; anything else is kept in a file of its own. */
-  private settleTornLine(): { file: string; bytes: number; sha256: string } | undefined {
+  private settleTornLine(): Torn | undefined {
     const bytes = this.bytes();
     const { rest } = splitLines(bytes);
     if (rest.length === 0) return undefined;
     if (parseLine(rest) !== undefined) {
-      fs.appendFileSync(this.path, "\n", { flush: true });
+      appendToFile(this.path, Buffer.from("\n"));
       return undefined;
     }
     const digest = sha256(rest);
     const file = `${this.path}.torn-${digest.slice(0, 16)}`;
     replaceFile(file, rest);
-    fs.truncateSync(this.path, bytes.length - rest.length);
+    truncateSync(this.path, bytes.length - rest.length);
     return { file, bytes: rest.length, sha256: digest };
   }
 }
+
+/** A part of the event's line in the log: canonical JSON has these two keys side by side. */
+const idAsStored = ({ event, event_id }: Unlinked): string => canonicalJson({ event, event_id }).slice(1, -1);
+
+type Torn = { file: string; bytes: number; sha256: string };
 
 function linkAll(events: Unlinked[], tip: Tip | undefined): AuditEvent[] {
   const linked: AuditEvent[] = [];
@@ -187,61 +140,26 @@ function linkAll(events: Unlinked[], tip: Tip | undefined): AuditEvent[] {
   return linked;
 }
 
-function tornEvent(cause: Unlinked, torn: { file: string; bytes: number; sha256: string }): Unlinked {
+/** Belongs to the run that came upon the torn line; which run had torn it can't be known. */
+function tornEvent(next: Unlinked, torn: Torn): Unlinked {
+  const { user_id, timestamp, run_id } = next;
+  const event = "audit_line_set_aside";
   return {
-    event: "audit_line_set_aside",
-    event_id: eventId(torn.sha256, hostname(), "audit_line_set_aside"),
-    user_id: cause.user_id,
-    timestamp: cause.timestamp,
+    event,
+    event_id: eventId(torn.sha256, hostname(), event),
+    user_id,
+    timestamp,
     details: torn,
-    run_id: cause.run_id,
+    run_id,
   };
 }
 
-function readIfThere(file: string): Buffer | undefined {
-  try {
-    return fs.readFileSync(file);
-  } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
-    throw error;
-  }
-}
-
 /** A note that a crash left empty is no note: the log itself is what counts. */
-function readJson(file: string): unknown {
+function readNote(file: string): unknown {
   try {
     return JSON.parse(readIfThere(file)?.toString() ?? "null") ?? undefined;
   } catch (error) {
     if (error instanceof SyntaxError) return undefined;
     throw error;
   }
-}
-
-function replaceFile(file: string, content: string | Buffer): void {
-  const fresh = `${file}.${process.pid}.new`;
-  fs.writeFileSync(fresh, content, { mode: 0o600, flush: true });
-  fs.renameSync(fresh, file);
-}
-
-function writeNew(file: string, content: string): void {
-  try {
-    fs.writeFileSync(file, content, { mode: 0o600, flag: "wx", flush: true });
-  } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "EEXIST"))
-      fs.rmSync(file, { force: true });
-    throw error;
-  }
-}
-
-/** In a folder that everybody may write to, somebody else may have made ours first. */
-function assertOwnFolder(folder: string): void {
-  const found = fs.lstatSync(folder);
-  if (!found.isDirectory() || found.uid !== userInfo().uid)
-    throw new Error(`${folder} belongs to another user`);
-}
-
-function syncFolder(folder: string): void {
-  const fd = fs.openSync(folder, "r");
-  fs.fsyncSync(fd);
-  fs.closeSync(fd);
 }

@@ -2,6 +2,7 @@
 // be stored is spooled, the run goes on, and its end says so.
 import { eventId, RUN_FINISHED, type Severity, type Unlinked } from "./audit-chain.ts";
 import { AuditCopies } from "./audit-copies.ts";
+import { AuditSpool } from "./audit-spool.ts";
 import { AuditStore } from "./audit-store.ts";
 import { messageOf, RunbookError } from "./errors.ts";
 import { redactDeep } from "./redact.ts";
@@ -29,7 +30,7 @@ export interface NewEvent {
 
 export class AuditLog {
   private readonly options: AuditLogOptions;
-  private opened: { store: AuditStore; copies: AuditCopies | undefined } | undefined;
+  private opened: OpenedAudit | undefined;
   private readonly failures: string[] = [];
   private appended = 0;
   private spooled = 0;
@@ -99,7 +100,7 @@ export class AuditLog {
       }
     }
     try {
-      const file = opened.store.spool(event, this.spooled);
+      const file = opened.spool.keep(event, this.spooled);
       this.failures.push(`event ${event.event} waits in ${file}`);
     } catch (error) {
       this.failures.push(
@@ -109,7 +110,7 @@ export class AuditLog {
     this.spooled += 1;
   }
 
-  private copyInBackground({ store, copies }: { store: AuditStore; copies: AuditCopies | undefined }): void {
+  private copyInBackground({ store, copies }: OpenedAudit): void {
     if (copies === undefined) return;
     this.copying = this.copying.then(async () => {
       try {
@@ -121,7 +122,7 @@ export class AuditLog {
     });
   }
 
-  private async open(): Promise<{ store: AuditStore; copies: AuditCopies | undefined }> {
+  private async open(): Promise<OpenedAudit> {
     if (this.opened === undefined) {
       const { audit } = await this.options.settings();
       this.opened = openAudit(audit, this.options.env);
@@ -139,21 +140,35 @@ export class AuditLog {
   }
 }
 
-/** The log and, where a bucket is set, its copies. */
-export function openAudit(
-  audit: Settings["audit"],
-  env: NodeJS.ProcessEnv = process.env,
-): { store: AuditStore; copies: AuditCopies | undefined } {
+export interface OpenedAudit {
+  store: AuditStore;
+  spool: AuditSpool;
+  /** Undefined where no bucket is set. */
+  copies: AuditCopies | undefined;
+}
+
+/** Creates nothing yet. */
+export function openAudit(audit: Settings["audit"], env: NodeJS.ProcessEnv = process.env): OpenedAudit {
   const copies = audit.bucket === undefined ? undefined : new AuditCopies(audit.bucket, env);
-  return { store: new AuditStore(audit.log), copies };
+  return { store: new AuditStore(audit.log), spool: new AuditSpool(audit.log), copies };
+}
+
+/** Moves what waits in the spool into the log; files that are no event stay. Returns how many events. */
+export async function appendWaiting(store: AuditStore, spool: AuditSpool): Promise<number> {
+  let appended = 0;
+  for (const waiting of spool.waiting()) {
+    if (waiting.event === undefined) continue;
+    appended += (await store.append(waiting.event)).length;
+    spool.remove(waiting);
+  }
+  return appended;
 }
 
 /** Copies what the bucket hasn't acknowledged yet, in order; also what other runs left. Returns how many. */
 export async function copyBacklog(store: AuditStore, copies: AuditCopies): Promise<number> {
-  const events = store.events();
-  const chain = events[0]?.chain;
+  const chain = store.chain();
   if (chain === undefined) return 0;
-  const due = events.filter((event) => event.seq > store.copiedUpTo(copies.bucket, chain));
+  const due = store.eventsAfter(store.copiedUpTo(copies.bucket, chain));
   for (let start = 0; start < due.length; start += AT_ONCE) {
     const batch = due.slice(start, start + AT_ONCE);
     await Promise.all(batch.map((event) => copies.put(event)));
