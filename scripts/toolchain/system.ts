@@ -29,7 +29,7 @@ export function missingPackages(): string[] {
 export async function aptInstall(packages: string[], lock: number): Promise<void> {
   const command = `apt-get install ${packages.join(" ")}`;
   if (process.getuid?.() !== 0 || !existsSync("/usr/bin/apt-get")) {
-    throw new Error(`${packages.join(", ")} is needed; install it as root, then run again: ${command}`);
+    throw new Error(`missing: ${packages.join(", ")}. Run as root: ${command}, then: npm run setup`);
   }
   await progress(packages.join(", "), async (say) => {
     const release = forbidServices();
