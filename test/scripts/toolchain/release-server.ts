@@ -1,7 +1,7 @@
 // A web server on the loopback with the layout of the official ones, and archives with tiny programs in them.
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -48,7 +48,7 @@ export function tarGz(programs: Record<string, string>): Buffer {
   const dir = mkdtempSync(join(tmpdir(), "recovery-archive-"));
   writePrograms(join(dir, "pulumi"), programs);
   execFileSync("tar", ["-czf", "archive.tar.gz", "pulumi"], { cwd: dir });
-  return readFileSync(join(dir, "archive.tar.gz"));
+  return takeAway(dir, "archive.tar.gz");
 }
 
 /** Programs (name → content) as Vault's archive has them: at the top, beside a licence. */
@@ -58,7 +58,7 @@ export function zip(programs: Record<string, string>): Buffer {
   writeFileSync(join(dir, "LICENSE.txt"), "a licence");
   const names = [...Object.keys(programs), "LICENSE.txt"];
   execFileSync("python3", ["-m", "zipfile", "-c", "archive.zip", ...names], { cwd: dir });
-  return readFileSync(join(dir, "archive.zip"));
+  return takeAway(dir, "archive.zip");
 }
 
 export function writePrograms(dir: string, programs: Record<string, string>): void {
@@ -67,6 +67,12 @@ export function writePrograms(dir: string, programs: Record<string, string>): vo
     writeFileSync(join(dir, name), content);
     chmodSync(join(dir, name), 0o755);
   }
+}
+
+function takeAway(dir: string, name: string): Buffer {
+  const content = readFileSync(join(dir, name));
+  rmSync(dir, { recursive: true });
+  return content;
 }
 
 /** The line of a checksum file for this content. */
