@@ -1,10 +1,12 @@
 // The toolchain's set-up as a whole, on an empty cache, against a local release server. moto's environment is put
 // into the cache beforehand: installing it takes too long for a test and has its own proof in every lab.
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcessByStdio, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readdirSync, rmSync, truncateSync } from "node:fs";
+import type { ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import type { Readable } from "node:stream";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { PULUMI_VERSION, REPOSITORY, VAULT_VERSION } from "../../../scripts/toolchain/paths.ts";
 import {
@@ -70,7 +72,10 @@ interface Ended {
   stderr: string;
 }
 
-function start(...args: string[]): { child: ChildProcess; ended: Promise<Ended> } {
+function start(...args: string[]): {
+  child: ChildProcessByStdio<null, Readable, Readable>;
+  ended: Promise<Ended>;
+} {
   const child = spawn(process.execPath, [join(REPOSITORY, "scripts/toolchain/main.ts"), ...args], {
     env,
     stdio: ["ignore", "pipe", "pipe"],
@@ -119,13 +124,25 @@ test("--env prints one line that puts the programs on a shell's PATH", async () 
 });
 
 test("two at once fetch everything once; the second says that it waits and then finds all in place", async () => {
-  const ended = await Promise.all([start().ended, start().ended]);
+  const whole = server.files.get(`/${PULUMI_ARCHIVE}`) as Buffer;
+  const inTheMiddle = new Promise<ServerResponse>((resolve) => {
+    server.files.set(`/${PULUMI_ARCHIVE}`, (response) => {
+      response.write(whole.subarray(0, 50));
+      resolve(response);
+    });
+  });
+  const first = start();
+  const download = await inTheMiddle;
+  const second = start();
+  await once(second.child.stderr, "data");
+  download.end(whole.subarray(50));
+  const ended = await Promise.all([first.ended, second.ended]);
   expect(ended.map(({ code }) => code)).toEqual([0, 0]);
-  expect(
-    ended.filter(({ stderr }) => /waiting for .* to finish with the toolchain/.test(stderr)),
-  ).toHaveLength(1);
+  expect(ended[1].stderr).toBe(
+    `waiting for another set-up (process ${first.child.pid}) to finish with the toolchain\n`,
+  );
   expect([fetched(PULUMI_ARCHIVE), fetched(VAULT_ARCHIVE)]).toEqual([1, 1]);
-  expect(ended.filter(({ stderr }) => stderr.includes("✓ moto"))).toHaveLength(1);
+  expect(printed("pulumi")).toBe(`v${PULUMI_VERSION}`);
   expect(printed("vault")).toBe(`Vault v${VAULT_VERSION}`);
 });
 
