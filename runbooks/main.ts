@@ -15,8 +15,8 @@ export const RUNBOOKS: Record<string, string> = {
   "onboard-tenant": "make a new tenant's first credentials and encrypt them into Vault",
   "recover-credentials":
     "give a rebuilt mail host its tenant's credentials back and prove them by logging in",
-  "save-host-state": "save a mail host's certificate and its key into Vault, encrypted",
   "replace-vps": "replace a tenant's dead or hanging VPS and prove its login on the new one",
+  "save-host-state": "save a mail host's certificate and its key into Vault, encrypted",
   audit: "show, check and complete the audit log",
 };
 

@@ -141,7 +141,8 @@ export default defineRunbook({
           ...(breakGlass ? { break_glass: true } : {}),
         },
       });
-      if (own) await rotating.advance("CLEARED");
+      // Not before the store has it: else nobody would come back for an event that was lost.
+      if (own && (await run.audit.acknowledged())) await rotating.advance("CLEARED");
     });
     return {
       tenant,

@@ -11,9 +11,9 @@ import {
 } from "../stacks/names.ts";
 import { RunbookError } from "./lib/errors.ts";
 import { breakGlassFlag, tenantFlag } from "./lib/flag-types.ts";
-import { probeHost } from "./lib/host-probe.ts";
+import { type Finding, probeHost } from "./lib/host-probe.ts";
 import { unprovenLogins } from "./lib/mail-login.ts";
-import { pulumi, StackLocked, urnsOfType } from "./lib/pulumi.ts";
+import { pulumi, StackLocked, urnsInStack } from "./lib/pulumi.ts";
 import { Admin, Server, Tls } from "./lib/records.ts";
 import { defineRunbook } from "./lib/runbook.ts";
 import { loginAt } from "./lib/server-record.ts";
@@ -26,8 +26,10 @@ import type { Vault } from "./lib/vault.ts";
 /** The promise of scenario 1, in seconds. */
 const RTO_SECONDS = 3600;
 
-/** What stands for the host in a tenant's stack, per provider: replacing it makes everything on it anew. */
-const HOST_TYPES = ["aws:ec2/instance:Instance", "penguinmails:tenant:ExistingHost"];
+/** What stands for the machine in a tenant's stack: replacing it makes everything on it anew. */
+const isInstance = (resource: { type: string }): boolean => resource.type === "aws:ec2/instance:Instance";
+const isExistingHost = (resource: { urn: string }): boolean =>
+  resource.urn.endsWith("command:local:Command::vps");
 
 export default defineRunbook({
   name: "replace-vps",
@@ -63,21 +65,18 @@ export default defineRunbook({
         },
       );
     }
-    const urns = await run.check(`find the host in stack ${stack}`, () =>
-      engineAfterDeadOne(settings, stack, run, () => urnsOfType(settings, stack, HOST_TYPES)),
-    );
+    const urn = await run.check(`find the host in stack ${stack}`, () => hostOf(settings, stack, findings));
     await run.confirm(
       `Replace the VPS of ${tenant} at ${before.vps_ip} (${problems.join("; ") || "healthy, but --force"})?`,
     );
     await run.change(`rebuild it: pulumi up --stack ${stack}`, () =>
-      engineAfterDeadOne(settings, stack, run, () => {
-        const replace = urns.flatMap((urn) => ["--replace", urn]);
-        return pulumi(
+      engineAfterDeadOne(settings, stack, run, () =>
+        pulumi(
           settings,
-          ["up", "--stack", stack, "--yes", "--skip-preview", ...replace],
+          ["up", "--stack", stack, "--yes", "--skip-preview", "--replace", urn],
           (line) => void run.note(`    ${line}`),
-        );
-      }),
+        ),
+      ),
     );
     await run.change("prove the tenant's login on the new host", () => proveLogin(vault, tenant));
     const after = run.dryRun ? before : await requireServer(vault, tenant);
@@ -93,6 +92,28 @@ export default defineRunbook({
     };
   },
 });
+
+/**
+ * The URN of the stack's machine. Throws refused (4) when the operator's own machine doesn't even answer ssh: the
+ * engine would wait for it in vain.
+ */
+async function hostOf(settings: Settings, stack: string, findings: Finding[]): Promise<string> {
+  const [instance] = await urnsInStack(settings, stack, isInstance);
+  if (instance !== undefined) return instance;
+  const [existing] = await urnsInStack(settings, stack, isExistingHost);
+  if (existing === undefined) {
+    throw new RunbookError(`Stack ${stack} has no host`, {
+      exit: "refused",
+      next: `pulumi up --stack ${stack}`,
+    });
+  }
+  const ssh = findings.find(({ service }) => service === "ssh");
+  if (ssh?.problem === undefined) return existing;
+  throw new RunbookError(`This host is one of your own, and nobody can reach it: ssh: ${ssh.problem}`, {
+    exit: "refused",
+    next: `reinstall it with docker and your ssh key, then run this again; or put another machine's address into existing.address of ${stack} and run pulumi up`,
+  });
+}
 
 async function requireServer(vault: Vault, tenant: TenantId): Promise<Server> {
   const stored = await vault.record(tenant, "server", Server);

@@ -1,5 +1,6 @@
 // The Pulumi engine as a process. A runbook never imports Pulumi's SDK: that alone costs most of a second.
 import { hostname } from "node:os";
+import { createInterface } from "node:readline";
 import { z } from "zod";
 import { $ } from "zx";
 import { RunbookError } from "./errors.ts";
@@ -20,19 +21,19 @@ export async function pulumi(
     stdio: ["ignore", "pipe", "pipe"],
   })`pulumi ${args} --non-interactive --color never`;
   if (onLine !== undefined) {
-    for (const stream of [running.stdout, running.stderr]) {
-      stream?.on("data", (chunk: Buffer) =>
-        redact(chunk.toString())
-          .split("\n")
-          .filter((line) => line.trim() !== "")
-          .forEach(onLine),
-      );
+    for (const input of [running.stdout, running.stderr]) {
+      createInterface({ input }).on("line", (line) => {
+        if (!NOISE.test(line)) onLine(redact(line));
+      });
     }
   }
   const result = await running;
   if (result.exitCode === 0) return result.stdout;
   throw engineFailure(settings, args, redact(`${result.stdout}\n${result.stderr}`));
 }
+
+/** Empty lines, the engine's ticking, and resources to which nothing happens. */
+const NOISE = /^\s*$|^@ \w+\.+$|^ {4}[\w-]+:/;
 
 /** The holder of a stack's lock, from the engine's refusal. */
 export class StackLocked extends RunbookError {
@@ -59,16 +60,14 @@ export class StackLocked extends RunbookError {
   }
 }
 
-/** URNs of the stack's resources that have one of these Pulumi types. */
-export async function urnsOfType(
+/** URNs of those resources of the stack that `wanted` picks. Reads the state only. */
+export async function urnsInStack(
   settings: Settings,
   stack: string,
-  types: readonly string[],
+  wanted: (resource: { urn: string; type: string }) => boolean,
 ): Promise<string[]> {
   const exported = Exported.parse(JSON.parse(await pulumi(settings, ["stack", "export", "--stack", stack])));
-  return (exported.deployment.resources ?? [])
-    .filter((resource) => types.includes(resource.type))
-    .map(({ urn }) => urn);
+  return (exported.deployment.resources ?? []).filter(wanted).map(({ urn }) => urn);
 }
 
 const Exported = z.object({

@@ -212,7 +212,9 @@ export class Vault {
     const said =
       error instanceof z.ZodError
         ? "an answer of an unknown form"
-        : String((error as Error).message ?? error).replaceAll(/\s+/g, " ").trim();
+        : String((error as Error).message ?? error)
+            .replaceAll(/\s+/g, " ")
+            .trim();
     if (status === 503) {
       return new RunbookError(`Vault at ${this.addr} is sealed or not active (${said})`, {
         exit: "refused",
@@ -221,11 +223,14 @@ export class Vault {
       });
     }
     if (status === 403 && path === "auth/token/lookup-self") {
-      return new RunbookError(`Vault doesn't accept the token: VAULT_TOKEN is wrong, expired or revoked (${said})`, {
-        exit: "permission",
-        next: "vault login   # then: export VAULT_TOKEN=$(vault print token)",
-        cause: error,
-      });
+      return new RunbookError(
+        `Vault doesn't accept the token: VAULT_TOKEN is wrong, expired or revoked (${said})`,
+        {
+          exit: "permission",
+          next: "vault login   # then: export VAULT_TOKEN=$(vault print token)",
+          cause: error,
+        },
+      );
     }
     if (status === 403) {
       return new RunbookError(`Insufficient permissions: Vault refuses to ${verb} ${path} (${said})`, {
