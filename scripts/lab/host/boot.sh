@@ -6,13 +6,16 @@
 # A chroot and not a pivot_root: the namespace keeps the machine's own tree outside the host's root, and a
 # volume that is attached later can be bind-mounted from there.
 #
-# From the environment: HOST_NAME, DISK (the host's root directory), NODE, PROJECT, MODULES, CACHE,
+# From the environment: OWNER (pid of who booted it), HOST_NAME, DISK (the host's root directory), NODE, PROJECT, MODULES, CACHE,
 # VOLUME (may be empty).
 set -eu
 umask 022
 
-# Still the machine's /proc, so this is the pid by which the machine knows the host.
-read -r pid rest </proc/self/stat
+# Still the machine's /proc, so this is the pid by which the machine knows the host. If the owner is gone already,
+# it died before setpriv could tie the host's life to its own.
+read -r pid name state keeper rest </proc/self/stat
+read -r _ name state owner rest <"/proc/$keeper/stat"
+[ "$owner" = "$OWNER" ] || { echo "the process that booted this host is gone" && exit 1; }
 mount --make-rprivate /
 hostname "$HOST_NAME"
 
@@ -67,4 +70,8 @@ exec 3>&-
 # What ran under `restart: always` comes back, as dockerd would bring it.
 [ ! -f "$DISK/var/lib/docker/project.json" ] ||
   chroot "$DISK" /lab/bin/docker lab-boot </dev/null >>"$DISK/var/log/docker.log" 2>&1 &
-exec chroot "$DISK" /usr/sbin/sshd -D -f /etc/ssh/sshd_config -E /var/log/sshd.log
+# Since OpenSSH 9.8 an address that fails to log in is shut out for a while; here all clients share one address.
+penalties=
+! chroot "$DISK" /usr/sbin/sshd -t -f /etc/ssh/sshd_config -o PerSourcePenalties=no 2>/dev/null ||
+  penalties="-o PerSourcePenalties=no"
+exec chroot "$DISK" /usr/sbin/sshd $penalties -D -f /etc/ssh/sshd_config -E /var/log/sshd.log

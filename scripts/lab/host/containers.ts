@@ -5,7 +5,8 @@ import { existsSync, mkdirSync, openSync, readFileSync, rmSync, statSync, writeF
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { MailuConfig } from "../mailu/config.ts";
-import { LAYERS, onHost, type Project, type Service } from "./compose.ts";
+import type { Project } from "./compose.ts";
+import { LAYERS, onHost, type Service } from "./compose-service.ts";
 import { DockerError } from "./docker-error.ts";
 
 const STATE = "/var/lib/docker/project.json";
@@ -149,6 +150,7 @@ function mailuConfig(project: Project, address: string): MailuConfig {
       queue: onHost(smtp, "/queue"),
       redis: onHost(redis, "/data"),
       certs: onHost(front, "/certs"),
+      nginx: onHost(front, "/overrides"),
     },
     secretFiles: Object.fromEntries(secretFiles),
     readyFile: READY,

@@ -3,7 +3,8 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
-import { onHost, type Project, readProject } from "./compose.ts";
+import { type Project, readProject } from "./compose.ts";
+import { onHost } from "./compose-service.ts";
 import { create, created, healthy, LOG, remove, running, start, stop, waitHealthy } from "./containers.ts";
 import { type Call, parseCall } from "./docker-call.ts";
 import { DockerError } from "./docker-error.ts";
@@ -48,7 +49,7 @@ async function compose(call: Call): Promise<number> {
     case "ps":
       return ps(call);
     case "logs":
-      return say(existsSync(LOG) ? readFileSync(LOG, "utf8").trimEnd() : "");
+      return logs(call);
     case "down":
       await remove();
       return 0;
@@ -82,6 +83,11 @@ async function up(project: Project, { flags, options }: Call): Promise<number> {
   }
   if (flags.has("--wait")) await waitHealthy(Number(options["--wait-timeout"] ?? 60));
   return 0;
+}
+
+function logs({ options }: Call): number {
+  const lines = existsSync(LOG) ? readFileSync(LOG, "utf8").trimEnd().split("\n") : [];
+  return say(lines.slice(-Number(options["--tail"] ?? options["-n"] ?? lines.length)).join("\n"));
 }
 
 async function boot(): Promise<number> {

@@ -10,7 +10,15 @@ export interface MailuConfig {
   /** Ports that the front service publishes. */
   ports: number[];
   /** Where the containers' directories lie on the host. */
-  paths: { data: string; dkim: string; mail: string; queue: string; redis: string; certs: string };
+  paths: {
+    data: string;
+    dkim: string;
+    mail: string;
+    queue: string;
+    redis: string;
+    certs: string;
+    nginx: string;
+  };
   /** Files named by `<KEY>_FILE` variables: the key, and the file's path on the host. */
   secretFiles: Record<string, string>;
   /** Written once every port is open: `{pid, ports}`. */

@@ -3,7 +3,7 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { createServer, type Server, type TLSSocket, type TlsOptions } from "node:tls";
-import type { Mailu } from "./api.ts";
+import type { Mailu } from "./api-call.ts";
 import type { FaultSwitch } from "./faults.ts";
 import { ImapReader } from "./imap-reader.ts";
 

@@ -7,7 +7,7 @@ import { flushCompileCache } from "node:module";
 import type { Server as NetServer } from "node:net";
 import { dirname } from "node:path";
 import { Accounts } from "./accounts.ts";
-import type { Mailu } from "./api.ts";
+import type { Mailu } from "./api-call.ts";
 import { type KeyPair, watchCertificate } from "./certificate.ts";
 import { type MailuConfig, readSettings } from "./config.ts";
 import { DkimKeys } from "./dkim.ts";
@@ -63,22 +63,28 @@ function opener(config: MailuConfig): Open {
   };
 }
 
-/** Opens 443, 465 and 993 once there is a certificate; resolves at once while there is none. */
+/** Opens 443, 465, 587 and 993 once there is a certificate; resolves at once while there is none. */
 async function tlsPorts(config: MailuConfig, mailu: Mailu, faults: FaultSwitch, open: Open): Promise<void> {
   let renew: ((pair: KeyPair) => void) | undefined;
   let opened: Promise<unknown> = Promise.resolve();
   watchCertificate(config.paths.certs, (pair) => {
     if (renew !== undefined) return renew(pair);
-    const web: Server = createServer(pair, website(mailu, faults, config.accessLog));
-    const smtp = submission(mailu, faults, config.paths, pair);
+    const web: Server = createServer(pair, website(mailu, faults, config));
+    const smtp = submission(mailu, faults, config.paths, pair, "implicit");
+    const startTls = submission(mailu, faults, config.paths, pair, "starttls");
     const imap = imapServer(mailu, faults, config.paths.mail, pair);
-    smtp.on("error", () => {});
+    for (const one of [smtp, startTls]) one.on("error", () => {});
     renew = (next) => {
       web.setSecureContext(next);
       imap.setSecureContext(next);
-      smtp.updateSecureContext(next);
+      for (const one of [smtp, startTls]) one.updateSecureContext(next);
     };
-    opened = Promise.all([open(443, web), open(465, smtp.server), open(993, imap)]);
+    opened = Promise.all([
+      open(443, web),
+      open(465, smtp.server),
+      open(587, startTls.server),
+      open(993, imap),
+    ]);
   });
   await opened;
 }

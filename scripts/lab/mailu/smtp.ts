@@ -1,4 +1,4 @@
-// The stand-in's SMTP: submission with AUTH over implicit TLS, and port 25, which takes mail for its own users
+// The stand-in's SMTP: submission with AUTH over TLS, and port 25, which takes mail for its own users
 // and never authenticates anybody.
 import { randomUUID } from "node:crypto";
 import { mkdirSync, renameSync, writeFileSync } from "node:fs";
@@ -11,7 +11,7 @@ import {
   type SMTPServerSession,
 } from "smtp-server";
 import { maySendAs } from "./accounts.ts";
-import type { Mailu } from "./api.ts";
+import type { Mailu } from "./api-call.ts";
 import type { FaultSwitch } from "./faults.ts";
 
 /** Where accepted mails go: a Maildir per user, and the queue for everybody else. */
@@ -20,12 +20,18 @@ export interface MailPaths {
   queue: string;
 }
 
-/** Port 465: TLS from the first byte, AUTH required, the sender's address bound to the login. */
-export const submission = (mailu: Mailu, faults: FaultSwitch, paths: MailPaths, tls: SecureContextOptions) =>
+/** Ports 465 and 587: AUTH only under TLS, from the first byte or by STARTTLS; the sender bound to the login. */
+export const submission = (
+  mailu: Mailu,
+  faults: FaultSwitch,
+  paths: MailPaths,
+  tls: SecureContextOptions,
+  mode: "implicit" | "starttls",
+) =>
   new SMTPServer({
     ...common(mailu, paths),
     ...tls,
-    secure: true,
+    secure: mode === "implicit",
     authMethods: ["PLAIN", "LOGIN"],
     onAuth: async ({ username = "", password = "" }, { remoteAddress }, done) => {
       const verdict =

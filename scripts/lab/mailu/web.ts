@@ -1,12 +1,16 @@
-// The stand-in's HTTPS side: the API below WEB_API, the log-in page of webmail, MTA-STS; and port 80.
+// The stand-in's HTTPS side: the API below WEB_API, the log-in page of webmail, the fixed answers of overrides; and port 80.
 import { appendFile } from "node:fs";
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Answer, answerCall, type Mailu } from "./api.ts";
+import { answerCall } from "./api.ts";
+import type { Answer, Mailu } from "./api-call.ts";
+import type { MailuConfig } from "./config.ts";
 import type { FaultSwitch } from "./faults.ts";
+import { fixedAnswers } from "./overrides.ts";
 
-/** The listener for port 443. Every request leaves one line in `accessLog`. */
-export function website(mailu: Mailu, faults: FaultSwitch, accessLog: string): RequestListener {
+/** The listener for port 443. Every request leaves one line in the access log. */
+export function website(mailu: Mailu, faults: FaultSwitch, config: MailuConfig): RequestListener {
+  const fixed = fixedAnswers(config.paths.nginx);
   const api = `${mailu.settings("WEB_API", "/api")}/v1`;
   const apiOn = ["true", "True", "yes", "1"].includes(mailu.settings("API", "false"));
   return async (request, response) => {
@@ -14,10 +18,12 @@ export function website(mailu: Mailu, faults: FaultSwitch, accessLog: string): R
     const ip = request.socket.remoteAddress ?? "";
     response.once("close", () => {
       const line = `${new Date().toISOString()} ${ip} ${request.method} ${pathname} ${response.statusCode}\n`;
-      appendFile(accessLog, line, () => {});
+      appendFile(config.accessLog, line, () => {});
     });
     if (apiOn && pathname.startsWith(`${api}/`)) {
       await callApi(mailu, faults, request, response, safeDecode(pathname.slice(api.length)), ip);
+    } else if (fixed.has(pathname)) {
+      response.writeHead(200, { "content-type": "text/plain" }).end(fixed.get(pathname));
     } else {
       await page(mailu, request, response, pathname, ip);
     }
@@ -84,12 +90,6 @@ async function page(
     response.writeHead(status, { "content-type": "text/html; charset=utf-8", ...headers }).end(body);
   if (path === "/") return void response.writeHead(302, { location: "/webmail" }).end();
   if (path === "/health") return void response.writeHead(204).end();
-  if (path === "/.well-known/mta-sts.txt") {
-    const host = mailu.settings("HOSTNAMES").split(",")[0];
-    return void response
-      .writeHead(200, { "content-type": "text/plain" })
-      .end(`version: STSv1\r\nmode: enforce\r\nmax_age: 604800\r\nmx: ${host}\r\n`);
-  }
   if (path === "/sso/login" && request.method === "POST") return logIn(mailu, request, html, ip);
   if (
     path === "/sso/login" ||

@@ -158,7 +158,7 @@ const ENV: Record<string, string> = {
 export const COMPOSE_FILE = `
 x-mailu: &mailu {restart: always, env_file: mailu.env}
 services:
-  front: {<<: *mailu, image: nginx, ports: ["25:25", "80:80", "443:443", "465:465", "993:993"], volumes: ["/mailu/certs:/certs"]}
+  front: {<<: *mailu, image: nginx, ports: ["25:25", "80:80", "443:443", "465:465", "993:993"], volumes: ["/mailu/certs:/certs", "/mailu/overrides/nginx:/overrides:ro"]}
   redis: {<<: *mailu, image: redis, volumes: ["/mailu/redis:/data"]}
   admin: {<<: *mailu, image: admin, volumes: ["/mailu/data:/data", "/mailu/dkim:/dkim"], secrets: [api_token, secret_key], depends_on: [redis]}
   imap: {<<: *mailu, image: dovecot, volumes: ["/mailu/mail:/mail"]}

@@ -165,7 +165,23 @@ describe("mail", () => {
     );
   });
 
-  test("ports of the web redirect from 80 to HTTPS and serve MTA-STS", async () => {
+  test("on port 587 takes a login after STARTTLS only", async () => {
+    const auth = { user: ADMIN, pass: "first-password" };
+    const options = { host: mail.host.address, port: 587, auth, tls: insecure };
+    await mail.run(
+      `sed -i 's/"465:465"/"465:465", "587:587"/' /opt/mailu/docker-compose.yml; ${COMPOSE} up -d --wait`,
+    );
+    const secure = createTransport({ ...options, requireTLS: true });
+    expect(await secure.verify()).toBe(true);
+    secure.close();
+    const plain = createTransport({ ...options, ignoreTLS: true });
+    await expect(plain.verify()).rejects.toThrow(/538|STARTTLS|TLS/);
+    plain.close();
+  });
+});
+
+describe("the web", () => {
+  test("redirects from port 80 to HTTPS", async () => {
     const head = await new Promise<string>((done) => {
       const socket = connect(80, mail.host.address, () =>
         socket.write("GET /x HTTP/1.0\r\nHost: mail.acme.example\r\n\r\n"),
@@ -176,7 +192,17 @@ describe("mail", () => {
       });
     });
     expect(head).toMatch(/301[\s\S]*location: https:\/\/mail\.acme\.example\/x/i);
-    expect((await web("/.well-known/mta-sts.txt")).body).toContain("mx: mail.acme.example");
+  });
+
+  test("leaves MTA-STS to nginx's overrides, which it reads when it starts", async () => {
+    const path = "/.well-known/mta-sts.txt";
+    expect((await web(path)).status).toBe(404);
+    await mail.run(
+      "mkdir -p /mailu/overrides/nginx; cat >/mailu/overrides/nginx/mta-sts.conf",
+      `location = ${path} {\n  default_type text/plain;\n  return 200 "version: STSv1\\r\\nmode: enforce\\r\\n";\n}\n`,
+    );
+    await mail.run(`${COMPOSE} restart front; ${COMPOSE} up -d --wait`);
+    expect(await web(path)).toMatchObject({ status: 200, body: "version: STSv1\r\nmode: enforce\r\n" });
   });
 });
 
