@@ -16,7 +16,6 @@ os.environ["MOTO_PORT"] = port
 from moto.ec2.models import elastic_block_store, elastic_ip_addresses, instances  # noqa: E402
 from moto.ec2.models import ec2_backends  # noqa: E402
 from moto.iam import access_control  # noqa: E402
-from moto.s3.models import FakeBucket  # noqa: E402
 
 
 def taken() -> set:
@@ -94,38 +93,15 @@ for owner, name in [
 ]:
     setattr(owner, name, followed(getattr(owner, name)))
 
-permission = FakeBucket.get_permission
-
-
-def permission_like_s3(self, action, resource):
-    """moto takes a statement's condition for fulfilled, so that 'deny what isn't TLS' would deny everything.
-
-    The lab's callers fulfil none: they come over the loopback, and moto knows no principal. Such statements are left out.
-    """
-    policy = self.policy
-    if policy is None:
-        return permission(self, action, resource)
-    document = json.loads(policy)
-    document["Statement"] = [one for one in document["Statement"] if "Condition" not in one]
-    self.policy = json.dumps(document).encode()
-    try:
-        return permission(self, action, resource)
-    finally:
-        self.policy = policy
-
-
-FakeBucket.get_permission = permission_like_s3
-
 permitted = access_control.IAMPolicyStatement.is_action_permitted
 
 
 def permitted_like_aws(self, *args, **kwargs):
-    """Moto takes no notice of a bucket policy's conditions, so that a refusal of plain HTTP would refuse everything.
+    """Moto takes a statement's condition for fulfilled, so that 'deny what isn't TLS' would deny everything.
 
-    The lab's loopback stands for TLS.
+    What conditions ask for (TLS, the caller's role) doesn't exist in a lab: such statements are left out.
     """
-    plain_http = {"Bool": {"aws:SecureTransport": "false"}}
-    if self._statement["Effect"] == "Deny" and self._statement.get("Condition") == plain_http:
+    if "Condition" in self._statement:
         return access_control.PermissionResult.NEUTRAL
     return permitted(self, *args, **kwargs)
 
