@@ -113,7 +113,7 @@ describe("a lab host", () => {
     const namespace = namespaceOf(Number(line.toString()));
     expect(members(namespace).length).toBeGreaterThan(0);
     parent.kill("SIGKILL");
-    await expect.poll(() => members(namespace), { timeout: 3000 }).toEqual([]);
+    await expect.poll(() => members(namespace), { timeout: 10_000 }).toEqual([]);
     expect(await connects(address, 22)).toBe(false);
   });
 

@@ -127,6 +127,17 @@ export async function mailHost(options: { bare?: boolean; dataVolume?: string } 
       remove();
     },
   };
+  try {
+    await setUp(result, tls, options.bare ?? false);
+    return result;
+  } catch (error) {
+    await result.close();
+    throw error;
+  }
+}
+
+async function setUp(mail: MailHost, tls: { cert: string; key: string }, bare: boolean): Promise<void> {
+  const { run: on, call } = mail;
   await on(
     "install -d -m 700 /opt/mailu/secrets /mailu/certs && cat >/opt/mailu/docker-compose.yml",
     COMPOSE_FILE,
@@ -135,13 +146,12 @@ export async function mailHost(options: { bare?: boolean; dataVolume?: string } 
   await on("umask 077; cat >/opt/mailu/secrets/secret_key", "0123456789abcdef");
   await on("cat >/mailu/certs/cert.pem", tls.cert);
   await on("umask 077; cat >/mailu/certs/key.pem", tls.key);
-  const up = await configure({});
+  const up = await mail.configure({});
   if (up.code !== 0) throw new Error(up.stderr);
-  if (!options.bare) {
+  if (!bare) {
     await call("POST", "/domain", { name: DOMAIN });
     await call("POST", "/user", { email: ADMIN, raw_password: "first-password", global_admin: true });
   }
-  return result;
 }
 
 const ENV: Record<string, string> = {

@@ -294,7 +294,7 @@ describe("the certificate", () => {
             `openssl s_client -connect ${mail.host.address}:${port} </dev/null 2>/dev/null | openssl x509`,
           )
         ).stdout;
-      await expect.poll(shown, { timeout: 5000 }).toBe(next.cert);
+      await expect.poll(shown, { timeout: 15_000 }).toBe(next.cert);
     }
     expect(await mail.smtp(ADMIN, "first-password")).toBe(235);
   });
