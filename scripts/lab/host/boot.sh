@@ -6,8 +6,8 @@
 # A chroot and not a pivot_root: the namespace keeps the machine's own tree outside the host's root, and a
 # volume that is attached later can be bind-mounted from there.
 #
-# From the environment: OWNER (pid of who booted it), HOST_NAME, DISK (the host's root directory), NODE, PROJECT, MODULES, CACHE,
-# VOLUME (may be empty).
+# From the environment: OWNER (pid of who booted it), HOST_NAME, DISK (the host's root directory), NODE, PROJECT,
+# MODULES, CACHE, VOLUME (may be empty).
 set -eu
 umask 022
 
@@ -27,7 +27,8 @@ for name in bin sbin lib lib32 lib64 libx32; do
     mkdir -p "$DISK/$name" && mount -o bind,ro "/$name" "$DISK/$name"
   fi
 done
-mkdir -p "$DISK/usr" "$DISK/proc" "$DISK/dev" "$DISK/mailu" "$DISK/lab/project/scripts/lab" "$DISK/lab/project/node_modules"
+mkdir -p "$DISK/usr" "$DISK/proc" "$DISK/dev" "$DISK/mailu"
+mkdir -p "$DISK/lab/project/scripts/lab" "$DISK/lab/project/node_modules"
 mount -o bind,ro /usr "$DISK/usr"
 for name in alternatives ssl; do
   [ -d "/etc/$name" ] || continue
