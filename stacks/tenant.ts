@@ -24,7 +24,12 @@ export function tenantStack(tenant: TenantId): Record<string, unknown> {
     hostKey: hostKey.line,
     files,
   });
-  const dns = new Dns("dns", { ...config, address: vps.address, dkim: credentials.dkim });
+  const dns = new Dns("dns", {
+    ...config,
+    address: vps.address,
+    dkim: credentials.dkim,
+    verified: credentials.verified,
+  });
 
   return {
     address: vps.address,

@@ -22,6 +22,8 @@ export interface CredentialsArgs {
 export class Credentials extends pulumi.ComponentResource {
   /** The DKIM record's text, `v=DKIM1; k=rsa; p=…`. */
   readonly dkim: pulumi.Output<string>;
+  /** The recovery, which ends well only after a login with the credential. */
+  readonly verified: pulumi.Resource;
 
   constructor(name: string, args: CredentialsArgs, options?: pulumi.ComponentResourceOptions) {
     super("penguinmails:tenant:Credentials", name, {}, options);
@@ -38,6 +40,7 @@ export class Credentials extends pulumi.ComponentResource {
       },
       { parent: this, dependsOn: args.files.written },
     );
+    this.verified = recovery;
     this.dkim = recovery.stdout.apply(dkimText);
     this.registerOutputs();
   }

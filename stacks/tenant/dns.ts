@@ -1,5 +1,5 @@
-// Publishes the tenant's records. They are made of what the recovery printed, so DNS never points at a host that
-// nobody could log in to yet.
+// Publishes the tenant's records, and only once the recovery is done: DNS never points at a host that nobody could
+// log in to yet.
 import { Record as DnsRecord } from "@pulumi/aws/route53/record.js";
 import * as pulumi from "@pulumi/pulumi";
 import type { TenantConfig } from "./config.ts";
@@ -9,7 +9,13 @@ export interface DnsArgs extends Pick<TenantConfig, "domain" | "dns" | "mtaSts">
   address: pulumi.Output<string>;
   /** The DKIM record's text. */
   dkim: pulumi.Output<string>;
+  /** What must be done before a record changes. */
+  verified: pulumi.Resource;
 }
+
+/** Stand in the outline for what isn't known yet. */
+const ADDRESS = "<address>";
+const DKIM = "<dkim>";
 
 export class Dns extends pulumi.ComponentResource {
   /** All records, with the address and the DKIM text filled in. */
@@ -24,17 +30,19 @@ export class Dns extends pulumi.ComponentResource {
     this.registerOutputs();
   }
 
-  /** Which records there are is known before their values, so a preview shows each of them. */
+  /** Which records there are, and most of their values, is known at once: a preview shows just what will change. */
   #createRecords(zoneId: string, args: DnsArgs): void {
-    const outline = zoneRecords({ ...args, address: "", dkim: "" });
-    outline.forEach(({ name, type }, index) => {
-      const value = this.records.apply((all) => route53Value(all[index] ?? { name, type, value: "" }));
+    for (const record of zoneRecords({ ...args, address: ADDRESS, dkim: DKIM })) {
+      const { name, type } = record;
+      const value =
+        record.value === ADDRESS ? args.address : record.value === DKIM ? args.dkim : record.value;
+      const records = [pulumi.output(value).apply((known) => route53Value({ name, type, value: known }))];
       new DnsRecord(
         `${type}-${name}`,
-        { zoneId, name, type, ttl: TTL_S, records: [value] },
-        { parent: this },
+        { zoneId, name, type, ttl: TTL_S, records },
+        { parent: this, dependsOn: args.verified },
       );
-    });
+    }
   }
 }
 
