@@ -104,7 +104,16 @@ export interface MailHost {
 export async function mailHost(options: { bare?: boolean; dataVolume?: string } = {}): Promise<MailHost> {
   const { dir, key, authorizedKey, address, remove } = scratch();
   const volume = options.dataVolume === undefined ? {} : { dataVolume: options.dataVolume };
-  const host = await bootHost({ name: "mail", dir: join(dir, "host"), address, authorizedKey, ...volume });
+  const host = await bootHost({
+    name: "mail",
+    dir: join(dir, "host"),
+    address,
+    authorizedKey,
+    ...volume,
+  }).catch((error) => {
+    remove();
+    throw error;
+  });
   const on = (command: string, input = "") => ssh(address, key, command, input);
   const tls = pemPair(dir, "first");
   const call: MailHost["call"] = (method, path, body, { token = TOKEN, from = "127.0.0.1" } = {}) =>
