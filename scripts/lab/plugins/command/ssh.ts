@@ -42,15 +42,22 @@ export async function overSsh(
       { ...context, status: (line) => line.includes(begun) || context.status(line) },
     );
     if (outcome.stderr.includes(begun)) return without(outcome, `${begun}\n`);
-    const reason = outcome.stderr.trim() || `ssh ended with ${outcome.code ?? outcome.signal}`;
+    const reason = reasonOf(outcome);
     // Waiting doesn't change a host's key.
-    const hopeless = reason.includes("Host key verification failed");
+    const hopeless = reason === OTHER_KEY;
     if (outcome.code !== SSH_FAILED || hopeless || (limit >= 0 && failures > limit)) {
       const attempts = failures === 1 ? "" : ` (${failures} attempts)`;
       throw new Error(`could not connect to ${needed(connection, "host")} over ssh${attempts}: ${reason}`);
     }
     await sleep(Math.min(100 * 1.5 ** failures, 5_000), undefined, { signal: context.signal });
   }
+}
+
+const OTHER_KEY = "the host shows another key than connection.hostKey";
+
+function reasonOf({ stderr, code, signal }: Outcome): string {
+  if (stderr.includes("Host key verification failed")) return OTHER_KEY;
+  return stderr.trim() || `ssh ended with ${code ?? signal}`;
 }
 
 function options(connection: Props, begun: string): string[] {

@@ -47,7 +47,7 @@ async function request(
   });
   const answer = parsed(await response.text());
   if (response.ok) return answer;
-  const errors = Array.isArray(answer.errors) ? answer.errors.map(String) : [];
+  const errors = Array.isArray(answer.errors) ? answer.errors.map(oneLine) : [];
   // Vault says 404 with no errors for what isn't there, and with errors for what can't be there.
   if (response.status === 404 && errors.length === 0) return undefined;
   throw new VaultError(
@@ -77,3 +77,5 @@ function parsed(body: string): Props {
 
 const causeOf = (error: Error): string =>
   error.cause instanceof Error ? error.cause.message : error.message;
+
+const oneLine = (error: unknown): string => String(error).replace(/\s+/g, " ").trim();
