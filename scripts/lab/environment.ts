@@ -59,7 +59,12 @@ export function labVariables(
   };
 }
 
-const pathEntries = (place: Place): string[] => [join(place.repo, "node_modules", ".bin"), place.toolchain];
+/** The lab's own folder holds `runbook`, so that it can be called from anywhere, without npx. */
+const pathEntries = (place: Place): string[] => [
+  join(place.dir, "bin"),
+  join(place.repo, "node_modules", ".bin"),
+  place.toolchain,
+];
 
 /** A whole environment for a process of the lab: what was inherited, less the foreign, plus the lab's own. */
 export function labEnvironment(place: Place, variables: Record<string, string>): NodeJS.ProcessEnv {

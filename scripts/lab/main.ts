@@ -7,7 +7,7 @@ import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { z } from "zod";
-import { recordPath, tenantId } from "../../stacks/names.ts";
+import { recordPath, tenantId, tenantStack } from "../../stacks/names.ts";
 import { REPOSITORY } from "../toolchain/paths.ts";
 import { sweep } from "./children.ts";
 import { order, WAYS_TO_DIE, type WayToDie } from "./control.ts";
@@ -37,7 +37,7 @@ const USAGE = `Usage: npm run lab -- [WORD] [--dir FOLDER]
 const HOW_TO_USE = `
   eval "$(npm run -s lab -- env)"      use it in this shell: runbook, pulumi and vault then work on the lab
   npm run lab -- status                what runs, and where
-  npm run lab -- kill-vps acme         lose a VPS; then: runbook replace-vps --tenant acme
+  npm run lab -- kill-vps acme         lose a VPS; then: pulumi up --stack tenant-acme
   npm run lab -- down                  end it
 `;
 
@@ -209,9 +209,20 @@ async function killVps(dir: string, [name = ""]: string[], flags: Flags): Promis
     throw new Error(`No host of ${tenant} is known: smtp/${tenant}/server can't be read`, { cause });
   });
   const address = Server.parse(record).data.data.vps_ip;
+  const { hosts } = await order(dir, { order: "status" });
+  const inCloud = hosts.some((host) => host.address === address && host.id.startsWith("i-"));
   await order(dir, { order: "kill", address, how: flags.how, keepData: flags.keepData });
   process.stdout.write(`${tenant}'s VPS at ${address} is ${flags.how === "hung" ? "hung" : "gone"}.\n`);
-  process.stdout.write(`Bring it back: runbook replace-vps --tenant ${tenant}\n`);
+  if (!inCloud && flags.how !== "hung") {
+    process.stdout.write(
+      `Install the machine again: npm run lab -- new-host ${tenant} --address ${address}\n`,
+    );
+  }
+  const next =
+    inCloud && flags.how === "terminated"
+      ? `pulumi up --stack ${tenantStack(tenant)}`
+      : `npx runbook replace-vps --tenant ${tenant}`;
+  process.stdout.write(`Bring it back: ${next}\n`);
 }
 
 async function newHost(dir: string, [name = ""]: string[], { address }: Flags): Promise<void> {

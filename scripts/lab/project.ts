@@ -14,12 +14,13 @@ const NAMESPACE = "penguinmails-credential-recovery";
 /** What a stack's configuration may hold; keys without the project's name. */
 export type StackConfig = Record<string, unknown>;
 
-/** Makes `project/`, `state/`, `pulumi-home/` and `passphrase` in the lab's folder. */
+/** Makes `project/`, `bin/`, `state/`, `pulumi-home/` and `passphrase` in the lab's folder. */
 export async function makeProject(dir: string, repo: string): Promise<void> {
   const project = join(dir, "project");
-  for (const name of ["state", "pulumi-home", "project/stacks"])
+  for (const name of ["state", "bin", "pulumi-home", "project/stacks"])
     await mkdir(join(dir, name), { recursive: true });
   await writeFile(join(dir, "passphrase"), randomBytes(24).toString("base64url"), { mode: 0o600 });
+  await symlink(join(repo, "runbooks", "main.ts"), join(dir, "bin", "runbook"));
   for (const name of ["Pulumi.yaml", "package.json", "node_modules", "runbooks"]) {
     await symlink(join(repo, name), join(project, name));
   }

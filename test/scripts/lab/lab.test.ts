@@ -140,6 +140,20 @@ describe("a shell with production's variables", () => {
     expect(shell.stdout).toContain(`RECOVERY_CONFIG=${join(dir, "recovery.yaml")}`);
     expect(requests).toEqual([]);
   });
+
+  test("is refused by a lab whose endpoints were made to point off the loopback", async () => {
+    const dir = folder();
+    await lab(dir, ["--bare"]);
+    const description = join(dir, "lab.json");
+    const text = readFileSync(description, "utf8");
+    writeFileSync(description, text.replace(/http:\/\/[\d.]+:8200/, "https://vault.production.example:8200"));
+    const refused = await lab(dir, ["env"]);
+    expect(refused.code).toBe(1);
+    expect(refused.stdout).toBe("");
+    expect(refused.stderr).toContain(
+      "VAULT_ADDR is 'https://vault.production.example:8200', which isn't on the loopback",
+    );
+  });
 });
 
 describe("its command line", () => {

@@ -1,0 +1,108 @@
+import { spawn } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, expect, test } from "vitest";
+import { z } from "zod";
+import { marked } from "../../scripts/lab/children.ts";
+import { REPOSITORY } from "../../scripts/toolchain/paths.ts";
+
+const scratch = mkdtempSync(join(tmpdir(), "drill-test-"));
+const report = join(scratch, "report.json");
+/** The drill's own folders are made in here. */
+const temporary = mkdtempSync(join(scratch, "t-"));
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+const Report = z.object({
+  scenarios: z.array(
+    z.object({
+      name: z.string(),
+      passed: z.boolean(),
+      target_rto_s: z.number(),
+      measured_rto_s: z.number(),
+      target_rpo_s: z.number(),
+      measured_rpo_s: z.number(),
+      steps: z.array(z.object({ title: z.string(), seconds: z.number() })),
+    }),
+  ),
+});
+
+test("rebuilds a lost VPS within the promise, without a word to the Vault and cloud of the shell", async () => {
+  const requests: string[] = [];
+  const foreign = createServer((request, response) => {
+    requests.push(`${request.method} ${request.url}`);
+    response.writeHead(500).end();
+  });
+  await new Promise<void>((resolve) => foreign.listen(0, "127.0.0.1", resolve));
+  const url = `http://127.0.0.1:${(foreign.address() as AddressInfo).port}`;
+  const production = {
+    VAULT_ADDR: url,
+    VAULT_TOKEN: "production",
+    AWS_ENDPOINT_URL: url,
+    AWS_ENDPOINT_URL_EC2: url,
+    PULUMI_BACKEND_URL: url,
+    PULUMI_STACK: "production",
+    RECOVERY_CONFIG: "/etc/production.yaml",
+  };
+  const done = await drill(["--json", report], production).ended;
+  foreign.close();
+  expect(done.stdout).toContain("PASSED");
+  expect(done.code).toBe(0);
+  expect(requests).toEqual([]);
+
+  const { scenarios } = Report.parse(JSON.parse(readFileSync(report, "utf8")));
+  const first = scenarios[0];
+  expect(first).toMatchObject({ name: "1 VPS failure", passed: true, target_rto_s: 3600, target_rpo_s: 0 });
+  expect(first?.measured_rto_s).toBeLessThan(60);
+  expect(first?.measured_rpo_s).toBe(0);
+  expect(first?.steps.map((step) => step.title).join("\n")).toMatch(/DNS names .* and no longer/);
+  for (const step of first?.steps ?? []) expect(done.stdout).toContain(step.title);
+  expect(leftovers()).toEqual([]);
+}, 300_000);
+
+test("leaves nothing when it is interrupted", async () => {
+  const running = drill([], {});
+  let dir = "";
+  await expect
+    .poll(
+      () => {
+        dir = join(temporary, leftovers()[0] ?? "-", "lab");
+        return marked(dir).length;
+      },
+      { timeout: 20_000 },
+    )
+    .toBeGreaterThan(0);
+  running.child.kill("SIGINT");
+  expect((await running.ended).code).toBe(130);
+  expect(marked(dir)).toEqual([]);
+  expect(leftovers()).toEqual([]);
+}, 60_000);
+
+test("refuses words that it doesn't know, with its usage and exit code 2", async () => {
+  const refused = await drill(["--fast"], {}).ended;
+  expect(refused.code).toBe(2);
+  expect(refused.stderr).toContain("Usage: npm run drill");
+  expect(leftovers()).toEqual([]);
+});
+
+/** What drills made and didn't remove; Node keeps its compile cache there too. */
+const leftovers = (): string[] => readdirSync(temporary).filter((name) => name.startsWith("drill-"));
+
+function drill(args: string[], env: Record<string, string>) {
+  const child = spawn(process.execPath, [join(REPOSITORY, "scripts", "drill.ts"), ...args], {
+    env: { ...process.env, TMPDIR: temporary, ...env },
+  });
+  let [stdout, stderr] = ["", ""];
+  child.stdout.on("data", (chunk) => {
+    stdout += chunk;
+  });
+  child.stderr.on("data", (chunk) => {
+    stderr += chunk;
+  });
+  const ended = new Promise<{ code: number; stdout: string; stderr: string }>((resolve) =>
+    child.once("close", (code) => resolve({ code: code ?? 137, stdout, stderr })),
+  );
+  return { child, ended };
+}
