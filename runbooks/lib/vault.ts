@@ -17,6 +17,7 @@ import { canonicalJson } from "./audit-chain.ts";
 import { RunbookError } from "./errors.ts";
 import { registerSecret } from "./redact.ts";
 import { assertOwnVault, type Settings, vaultEnvironment } from "./settings.ts";
+import { explain, statusOf } from "./vault-error.ts";
 
 /** A record as read: its fields, its version (1 and up) and the custom metadata of its key. */
 export interface Stored<T> {
@@ -108,11 +109,11 @@ export class Vault {
       if (statusOf(error) === 400 && String(error).includes("check-and-set"))
         throw new CasConflict(path, { cause: error });
       const status = statusOf(error);
-      if (status !== undefined && status < 500) throw this.#explain(error, "write", path);
+      if (status !== undefined && status < 500) throw explain(this.addr, error, "write", path);
       const now = await this.read(path, KvRead).catch(() => undefined);
       const found = now?.data.metadata.version === cas + 1 ? now.data.data : null;
       if (found !== null && canonicalJson(found) === canonicalJson(data)) return cas + 1;
-      throw this.#explain(error, "write", path);
+      throw explain(this.addr, error, "write", path);
     }
   }
 
@@ -131,7 +132,7 @@ export class Vault {
         json: { custom_metadata: customMetadata },
       });
     } catch (error) {
-      throw this.#explain(error, "patch", path);
+      throw explain(this.addr, error, "patch", path);
     }
   }
 
@@ -144,7 +145,7 @@ export class Vault {
       return names.filter((name): name is TenantId => tenantIdProblem(name) === undefined).sort();
     } catch (error) {
       if (statusOf(error) === 404) return [];
-      throw this.#explain(error, "list", path);
+      throw explain(this.addr, error, "list", path);
     }
   }
 
@@ -154,7 +155,7 @@ export class Vault {
       return schema.parse(await this.#client.read(path));
     } catch (error) {
       if (statusOf(error) === 404) return undefined;
-      throw this.#explain(error, "read", path);
+      throw explain(this.addr, error, "read", path);
     }
   }
 
@@ -163,7 +164,7 @@ export class Vault {
     try {
       return schema.parse(await this.#client.write(path, body));
     } catch (error) {
-      throw this.#explain(error, "write", path);
+      throw explain(this.addr, error, "write", path);
     }
   }
 
@@ -205,56 +206,6 @@ export class Vault {
       });
     }
   }
-
-  #explain(error: unknown, verb: string, path: string): RunbookError {
-    if (error instanceof RunbookError) return error;
-    const status = statusOf(error);
-    const said =
-      error instanceof z.ZodError
-        ? "an answer of an unknown form"
-        : String((error as Error).message ?? error)
-            .replaceAll(/\s+/g, " ")
-            .trim();
-    if (status === 503) {
-      return new RunbookError(`Vault at ${this.addr} is sealed or not active (${said})`, {
-        exit: "refused",
-        next: "vault operator unseal   # as many times as the threshold says, then run this again",
-        cause: error,
-      });
-    }
-    if (status === 403 && path === "auth/token/lookup-self") {
-      return new RunbookError(
-        `Vault doesn't accept the token: VAULT_TOKEN is wrong, expired or revoked (${said})`,
-        {
-          exit: "permission",
-          next: "vault login   # then: export VAULT_TOKEN=$(vault print token)",
-          cause: error,
-        },
-      );
-    }
-    if (status === 403) {
-      return new RunbookError(`Insufficient permissions: Vault refuses to ${verb} ${path} (${said})`, {
-        exit: "permission",
-        next: "vault token lookup   # is the token still valid, and has it the role this runbook names in --help?",
-        cause: error,
-      });
-    }
-    if (status === undefined && !(error instanceof z.ZodError)) {
-      return new RunbookError(`Vault at ${this.addr} can't be reached: ${said}`, {
-        exit: "failed",
-        next: `vault status -address=${this.addr}   # is it running, and is VAULT_ADDR right?`,
-        cause: error,
-      });
-    }
-    return new RunbookError(
-      `Vault failed to ${verb} ${path}: ${said}${status === undefined ? "" : ` (HTTP ${status})`}`,
-      {
-        exit: "failed",
-        next: "vault status   # and Vault's own log; then run this again",
-        cause: error,
-      },
-    );
-  }
 }
 
 /** SHA-256 (hex) of a ciphertext: names a version beyond doubt, since a restored Vault uses numbers again. */
@@ -279,9 +230,3 @@ const Capabilities = z.object({ data: z.record(z.string(), z.unknown()) }).trans
 const TokenSelf = z.object({
   data: z.object({ display_name: z.string(), policies: z.array(z.string()).default([]) }),
 });
-
-/** The HTTP status of node-vault's error; undefined when there was no answer. */
-function statusOf(error: unknown): number | undefined {
-  const parsed = z.object({ response: z.object({ statusCode: z.number() }) }).safeParse(error);
-  return parsed.success ? parsed.data.response.statusCode : undefined;
-}
