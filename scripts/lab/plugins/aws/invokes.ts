@@ -3,7 +3,8 @@ import type { Image } from "@aws-sdk/client-ec2";
 import { flag, needed, object, objects, text, texts } from "../protocol/props.ts";
 import type { Invoke } from "../protocol/resource.ts";
 import type { Props } from "../protocol/values.ts";
-import { callerIdentity, ec2, regionOf, route53 } from "./client.ts";
+import { callerIdentity, regionOf } from "./account.ts";
+import { ec2, route53 } from "./client.ts";
 
 const getCallerIdentity: Invoke = async (_args, context) => {
   const { account, arn, userId } = await callerIdentity(context);

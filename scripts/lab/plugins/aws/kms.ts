@@ -3,7 +3,8 @@ import type { KeySpec, KeyUsageType, KMS } from "@aws-sdk/client-kms";
 import { flag, needed, number, text } from "../protocol/props.ts";
 import type { Change, Resource } from "../protocol/resource.ts";
 import type { Props } from "../protocol/values.ts";
-import { kms, regionOf, unlessGone } from "./client.ts";
+import { regionOf } from "./account.ts";
+import { kms, unlessGone } from "./client.ts";
 import { tagChanges, tagOutputs, wanted } from "./tags.ts";
 
 export const key: Resource = {

@@ -7,18 +7,19 @@ import { keyPair } from "./ec2/key-pair.ts";
 import { securityGroup } from "./ec2/security-group.ts";
 import { egressRule, ingressRule } from "./ec2/security-group-rule.ts";
 import { volume, volumeAttachment } from "./ec2/volume.ts";
-import { policy, role, rolePolicy, rolePolicyAttachment } from "./iam.ts";
+import { policy, rolePolicy, rolePolicyAttachment } from "./iam/policy.ts";
+import { role } from "./iam/role.ts";
 import { invokes } from "./invokes.ts";
 import { alias, key } from "./kms.ts";
 import { record, zone } from "./route53.ts";
 import { bucket } from "./s3/bucket.ts";
+import { bucketPublicAccessBlock } from "./s3/public-access.ts";
 import {
   bucketEncryption,
   bucketLifecycle,
   bucketObjectLock,
   bucketOwnership,
   bucketPolicy,
-  bucketPublicAccessBlock,
   bucketVersioning,
 } from "./s3/settings.ts";
 

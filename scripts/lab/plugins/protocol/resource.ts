@@ -51,6 +51,8 @@ export interface Resource {
   problems?(inputs: Props): Record<string, string>;
   /** Makes it; the outputs are `read`'s where there is one. */
   create(inputs: Props, context: Context): Promise<{ id: string; outputs?: Props }>;
+  /** Waits until what was created can be used. If it fails, the state has it all the same. */
+  ready?(id: string, inputs: Props, context: Context): Promise<void>;
   /**
    * What the server holds, as inputs and outputs; undefined if it's gone. A key with the value undefined
    * is gone from the state too; one that is left out stays as the state has it.

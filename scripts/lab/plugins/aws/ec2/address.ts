@@ -2,7 +2,8 @@
 import type { Address, EC2, Filter } from "@aws-sdk/client-ec2";
 import { flag, text } from "../../protocol/props.ts";
 import type { Resource } from "../../protocol/resource.ts";
-import { ec2, regionOf, unlessGone } from "../client.ts";
+import { regionOf } from "../account.ts";
+import { ec2, unlessGone } from "../client.ts";
 import { tagOutputs } from "../tags.ts";
 import { arnOf, tagSpecifications, updateTags } from "./shared.ts";
 

@@ -3,7 +3,8 @@ import type { _InstanceType, EC2, Instance } from "@aws-sdk/client-ec2";
 import { flag, number, object, text, texts } from "../../protocol/props.ts";
 import type { Change, Context, Resource } from "../../protocol/resource.ts";
 import type { Props } from "../../protocol/values.ts";
-import { ec2, regionOf, unlessGone } from "../client.ts";
+import { regionOf } from "../account.ts";
+import { ec2, unlessGone } from "../client.ts";
 import { tagOutputs } from "../tags.ts";
 import { arnOf, tagSpecifications, until, updateTags } from "./shared.ts";
 
@@ -62,9 +63,9 @@ export const instance: Resource = {
     });
     const id = answer.Instances?.[0]?.InstanceId;
     if (id === undefined) throw new Error("EC2 started no instance");
-    await reach(client, id, "running", context);
     return { id };
   },
+  ready: async (id, inputs, context) => reach(await ec2(context, inputs), id, "running", context),
   read: async (id, state, context) => {
     const found = await describe(await ec2(context, state), id);
     if (found === undefined || isEnding(found)) return undefined;

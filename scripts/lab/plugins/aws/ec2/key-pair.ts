@@ -1,7 +1,8 @@
 // aws:ec2/keyPair:KeyPair.
 import { needed } from "../../protocol/props.ts";
 import type { Resource } from "../../protocol/resource.ts";
-import { ec2, regionOf, unlessGone } from "../client.ts";
+import { regionOf } from "../account.ts";
+import { ec2, unlessGone } from "../client.ts";
 import { tagOutputs } from "../tags.ts";
 import { arnOf, tagSpecifications, updateTags } from "./shared.ts";
 

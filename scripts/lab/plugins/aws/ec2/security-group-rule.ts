@@ -3,7 +3,8 @@ import type { EC2, IpPermission, SecurityGroupRule, SecurityGroupRuleRequest } f
 import { needed, number, text } from "../../protocol/props.ts";
 import type { Resource } from "../../protocol/resource.ts";
 import type { Props } from "../../protocol/values.ts";
-import { ec2, regionOf, unlessGone } from "../client.ts";
+import { regionOf } from "../account.ts";
+import { ec2, unlessGone } from "../client.ts";
 import { tagOutputs } from "../tags.ts";
 import { arnOf, tagSpecifications, updateTags } from "./shared.ts";
 

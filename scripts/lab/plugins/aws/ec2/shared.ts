@@ -3,7 +3,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { ResourceType, TagSpecification } from "@aws-sdk/client-ec2";
 import type { Change, Context } from "../../protocol/resource.ts";
 import type { Props } from "../../protocol/values.ts";
-import { callerIdentity, ec2, regionOf } from "../client.ts";
+import { callerIdentity, regionOf } from "../account.ts";
+import { ec2 } from "../client.ts";
 import { asList, tagChanges, wanted } from "../tags.ts";
 
 /** Tags for something that is about to be created. */

@@ -4,7 +4,8 @@ import type { EC2, Volume, VolumeType } from "@aws-sdk/client-ec2";
 import { flag, needed, number, text } from "../../protocol/props.ts";
 import type { Context, Resource } from "../../protocol/resource.ts";
 import type { Props } from "../../protocol/values.ts";
-import { ec2, regionOf, unlessGone } from "../client.ts";
+import { regionOf } from "../account.ts";
+import { ec2, unlessGone } from "../client.ts";
 import { tagOutputs } from "../tags.ts";
 import { arnOf, tagSpecifications, until, updateTags } from "./shared.ts";
 

@@ -2,7 +2,8 @@
 import type { BucketLocationConstraint, S3 } from "@aws-sdk/client-s3";
 import { flag, needed } from "../../protocol/props.ts";
 import type { Resource } from "../../protocol/resource.ts";
-import { regionOf, s3, unlessGone } from "../client.ts";
+import { regionOf } from "../account.ts";
+import { s3, unlessGone } from "../client.ts";
 import { asList, tagOutputs, wanted } from "../tags.ts";
 
 const ELSEWHERE = [
