@@ -11,10 +11,8 @@ import { ELASTIC } from "./subnet.ts";
 
 const PORT = 5000;
 
-export interface LabCloud {
-  endpoint: string;
-  process: ChildProcess;
-}
+/** Where AWS answers, on a lab whose services are at `address`. */
+export const awsEndpoint = (address: string): string => `http://${address}:${PORT}`;
 
 /** Starts moto, whose Elastic IPs come from `prefix`; resolves once it answers. */
 export async function startCloud(options: {
@@ -25,8 +23,8 @@ export async function startCloud(options: {
   python: string;
   env: NodeJS.ProcessEnv;
   signal: AbortSignal | undefined;
-}): Promise<LabCloud> {
-  const endpoint = `http://${options.address}:${PORT}`;
+}): Promise<ChildProcess> {
+  const endpoint = awsEndpoint(options.address);
   const child = startService(
     options.python,
     [
@@ -48,7 +46,7 @@ export async function startCloud(options: {
       (answer) => answer.ok,
       () => false,
     );
-    if (answered) return { endpoint, process: child };
+    if (answered) return child;
     await sleep(50);
   }
   throw new Error(`moto doesn't answer after 30 s at ${endpoint}: see logs/moto.log`);

@@ -5,23 +5,23 @@ import { appendFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { stringify } from "yaml";
-import { AUDIT_BUCKET } from "../../stacks/names.ts";
+import { AUDIT_BUCKET, PLATFORM_STACK, tenantStack } from "../../stacks/names.ts";
 import { REPOSITORY, toolchainBin } from "../toolchain/paths.ts";
 import { allOf } from "./all-of.ts";
 import { endService, sweep } from "./children.ts";
-import { startCloud } from "./cloud.ts";
+import { awsEndpoint, startCloud } from "./cloud.ts";
 import { serveControl } from "./control.ts";
-import { type Place, withoutForeign } from "./environment.ts";
+import { labEnvironment, labVariables, type Place, withoutForeign } from "./environment.ts";
 import { removeFolder, takeFolder } from "./folder.ts";
 import { Hypervisor } from "./hypervisor.ts";
 import { makeOfflineKey, startSsh } from "./keys.ts";
 import { describeLab, type OpenLab, openLab } from "./place.ts";
 import { installPlugins } from "./plugins/install.ts";
-import { makeProject } from "./project.ts";
+import { makeProject, makeStack } from "./project.ts";
 import { type Phase, provision } from "./provision.ts";
 import { claimSubnet } from "./subnet.ts";
 import { type LabTenant, TENANTS } from "./tenants.ts";
-import { personToken, startVault } from "./vault.ts";
+import { personToken, startVault, vaultAddr } from "./vault.ts";
 
 export interface LabOptions {
   /** The lab's folder, absolute; made, or taken over from a crashed lab. */
@@ -88,6 +88,8 @@ async function build(
     return result;
   };
 
+  const tenants = options.tenants === "none" || options.bare ? [] : TENANTS;
+  const stacks = options.bare ? [] : [PLATFORM_STACK, ...tenants.map((tenant) => tenantStack(tenant.id))];
   const repo = REPOSITORY.replace(/\/$/, "");
   const toolchain = toolchainBin();
   const env = withoutForeign(process.env);
@@ -95,39 +97,40 @@ async function build(
   atEnd(() => subnet.release());
   const address = subnet.services;
 
-  // The RSA key takes a core for a second or more and nobody waits for it before the very end.
-  const offlineKey = phase("offline recovery key made", () => makeOfflineKey(dir));
-  offlineKey.catch(() => {});
-  const [vault, cloud, ssh] = await allOf([
+  const place: Place = {
+    dir,
+    repo,
+    toolchain,
+    vaultAddr: vaultAddr(address),
+    awsEndpoint: awsEndpoint(address),
+  };
+  const [vault, , ssh] = await allOf([
     phase("Vault initialised and unsealed", async () => {
       const started = await startVault({ dir, address, program: join(toolchain, "vault"), env, signal });
       atEnd(() => endService(started.process));
       return started;
     }),
     phase("AWS endpoint answers", async () => {
-      const started = await startCloud({
-        dir,
-        address,
-        prefix: subnet.prefix,
-        python: join(toolchain, "moto-python"),
-        env,
-        signal,
-      });
-      atEnd(() => endService(started.process));
-      return started;
+      const python = join(toolchain, "moto-python");
+      const started = await startCloud({ dir, address, prefix: subnet.prefix, python, env, signal });
+      atEnd(() => endService(started));
     }),
     phase("ssh key pair in its agent", async () => {
       const started = await startSsh(dir, env);
       atEnd(() => endService(started.agent));
       return started;
     }),
-    phase("Pulumi project and plugins", async () => {
+    phase("Pulumi project, plugins and empty stacks", async () => {
       await makeProject(dir, repo);
       await installPlugins(join(dir, "pulumi-home"));
+      const noTokens = labEnvironment(place, labVariables(place, { operator: "", root: "" }));
+      await allOf(stacks.map((stack) => makeStack(dir, noTokens, stack)));
     }),
   ]);
 
-  const place: Place = { dir, repo, toolchain, vaultAddr: vault.addr, awsEndpoint: cloud.endpoint };
+  // It takes a core for a second or more, and nobody needs it before the lab is up.
+  const offlineKey = phase("offline recovery key made", () => makeOfflineKey(dir));
+  offlineKey.catch(() => {});
   await describeLab(dir, { ...place, ready: false });
   await writeSettings(place);
   await writeFile(join(dir, "operator-token"), `${await operator(vault)}\n`, { mode: 0o600 });
@@ -135,7 +138,7 @@ async function build(
     dir,
     prefix: subnet.prefix,
     authorizedKey: ssh.publicKey,
-    endpoint: cloud.endpoint,
+    endpoint: place.awsEndpoint,
     log,
   });
   atEnd(() => hosts.stop());
@@ -150,7 +153,6 @@ async function build(
   atEnd(async () => control.close());
 
   const open = await openLab(dir);
-  const tenants = options.tenants === "none" || options.bare ? [] : TENANTS;
   if (options.bare !== true) await provision(open, hosts, tenants, ssh.publicKey, phase, signal);
   await offlineKey;
   await describeLab(dir, { ...place, ready: true });

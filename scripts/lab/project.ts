@@ -2,9 +2,9 @@
 // configuration, so that trying things out never edits a file of the repository.
 
 import { randomBytes } from "node:crypto";
-import { mkdir, readdir, symlink, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { stringify } from "yaml";
+import { parse, stringify } from "yaml";
 import { PLATFORM_STACK, tenantStack } from "../../stacks/names.ts";
 import { run } from "./children.ts";
 import type { LabTenant } from "./tenants.ts";
@@ -30,13 +30,16 @@ export async function makeProject(dir: string, repo: string): Promise<void> {
   }
 }
 
-/** Writes a stack's configuration, for a stack that doesn't exist yet. */
+/** Makes an empty stack; its configuration comes later. */
+export const makeStack = (dir: string, env: NodeJS.ProcessEnv, stack: string): Promise<string> =>
+  pulumi(dir, env, ["stack", "init", stack]);
+
+/** Writes an empty stack's configuration beside the salt that Pulumi keeps in the same file. */
 export async function configureStack(dir: string, stack: string, config: StackConfig): Promise<void> {
+  const file = join(dir, "project", "stacks", `Pulumi.${stack}.yaml`);
   const entries = Object.entries(config).map(([key, value]) => [`${NAMESPACE}:${key}`, value]);
-  await writeFile(
-    join(dir, "project", "stacks", `Pulumi.${stack}.yaml`),
-    stringify({ config: Object.fromEntries(entries) }),
-  );
+  const made: unknown = parse(await readFile(file, "utf8"));
+  await writeFile(file, stringify({ ...Object(made), config: Object.fromEntries(entries) }));
 }
 
 /** moto's account. */

@@ -26,10 +26,7 @@ export async function provision(
   const { dir } = lab.place;
   await configureStack(dir, PLATFORM_STACK, platformConfig(dir, tenants));
   await allOf([
-    phase("platform stack", async () => {
-      await pulumi(dir, lab.env, ["stack", "init", PLATFORM_STACK], signal);
-      await pulumi(dir, lab.rootEnv, upPlatform(), signal);
-    }),
+    phase("platform stack", () => pulumi(dir, lab.rootEnv, upPlatform(), signal)),
     ...tenants.map((tenant) => prepareTenant(lab, tenant, hosts, sshPublicKey)),
   ]);
   await allOf(
@@ -40,7 +37,7 @@ export async function provision(
   );
 }
 
-/** Makes what a tenant's stack takes for granted: its DNS zone, its host (`provider: existing`), the empty stack. */
+/** Makes what a tenant's stack takes for granted: its DNS zone, its host (`provider: existing`), its configuration. */
 async function prepareTenant(
   lab: OpenLab,
   tenant: LabTenant,
@@ -54,7 +51,6 @@ async function prepareTenant(
   ]);
   const config = tenantConfig(tenant, { zoneId, ami: AMI, sshPublicKey, address: host?.address });
   await configureStack(dir, tenantStack(tenant.id), config);
-  await pulumi(dir, lab.env, ["stack", "init", tenantStack(tenant.id)]);
 }
 
 /** Runs `runbook onboard-tenant`. */

@@ -12,6 +12,9 @@ const SHARES = 3;
 const THRESHOLD = 2;
 const PORT = 8200;
 
+/** Where Vault answers, on a lab whose services are at `address`. */
+export const vaultAddr = (address: string): string => `http://${address}:${PORT}`;
+
 export interface LabVault {
   addr: string;
   rootToken: string;
@@ -28,7 +31,7 @@ export async function startVault(options: {
   signal: AbortSignal | undefined;
 }): Promise<LabVault> {
   const { dir, address } = options;
-  const addr = `http://${address}:${PORT}`;
+  const addr = vaultAddr(address);
   await mkdir(join(dir, "vault", "data"), { recursive: true });
   await writeFile(join(dir, "vault", "vault.hcl"), configuration(dir, address));
   const child = startService(options.program, ["server", `-config=${join(dir, "vault", "vault.hcl")}`], {
