@@ -115,4 +115,25 @@ describe("the lab's vault plugin", { timeout: 120_000 }, () => {
     expect((await read("sys/audit")).body.data ?? {}).not.toHaveProperty("second/");
     expect((await read("sys/policies/acl/reader")).status).toBe(404);
   });
+
+  it("keeps in the state what was made but couldn't be read back, so that the next run finishes it", async () => {
+    const program = `
+      import { Mount } from "@pulumi/vault/mount.js";
+      new Mount("half", { path: "half", type: "kv" });
+    `;
+    const policy = 'path "sys/mounts/half" { capabilities = ["create", "update", "sudo"] }';
+    await vault.call(vault.rootToken, "POST", "sys/policies/acl/half", { policy });
+    const blind = await vault.tokenWith("half");
+    await using half = await Engine.make(program, {
+      VAULT_ADDR: vault.address,
+      VAULT_TOKEN: vault.rootToken,
+    });
+    const { code } = await half.run(["up", "--yes", "--skip-preview", "--stack", "dev"], {
+      VAULT_TOKEN: blind,
+    });
+    expect(code).not.toBe(0);
+    expect((await read("sys/mounts/half")).status).toBe(200);
+    await half.up();
+    await half.upAgain();
+  });
 });
