@@ -12,13 +12,18 @@ export function stackConfig<S extends z.ZodObject>(schema: S): z.output<S> {
   for (const [key, value] of Object.entries(allConfig())) {
     if (key.startsWith(`${name}:`)) own[key.slice(name.length + 1)] = value;
   }
-  const result = parseConfig(schema, own);
-  if ("problems" in result) {
-    throw new pulumi.RunError(
-      `The configuration of the stack '${pulumi.getStack()}' can't be used:\n` +
-        result.problems.map((problem) => `  - ${problem}`).join("\n"),
+  // Taken as plain values they would be plain text in the state; and nothing that belongs here is secret.
+  const secretKeys = z.array(z.string()).parse(JSON.parse(process.env.PULUMI_CONFIG_SECRET_KEYS ?? "[]"));
+  const secret = Object.keys(own).filter((key) =>
+    secretKeys.some((full) => full === `${name}:${key}` || full === `${name}:config:${key}`),
+  );
+  if (secret.length > 0) {
+    throw refusal(
+      secret.map((key) => `${key}: is set as a secret, and secrets belong in Vault, not in a stack`),
     );
   }
+  const result = parseConfig(schema, own);
+  if ("problems" in result) throw refusal(result.problems);
   return result.config;
 }
 
@@ -61,6 +66,12 @@ function checked(problemOf: (text: string) => string | undefined) {
     if (problem !== undefined) context.addIssue({ code: "custom", message: problem });
   });
 }
+
+const refusal = (problems: string[]): Error =>
+  new pulumi.RunError(
+    `The configuration of the stack '${pulumi.getStack()}' can't be used:\n` +
+      problems.map((problem) => `  - ${problem}`).join("\n"),
+  );
 
 /** Keys that hold plain text stay as they are: `12` may be the name of something. */
 function isText(schema: z.ZodObject, key: string): boolean {

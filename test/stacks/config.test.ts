@@ -93,6 +93,14 @@ describe("a tenant's configuration", () => {
   });
 });
 
+describe("a secret in the configuration", () => {
+  it("is refused by name, and its value isn't shown", async () => {
+    const refused = declare("tenant-globex", { ...TENANT, sshUser: "hunter2" }, ["sshUser"]);
+    await expect(refused).rejects.toThrow(/- sshUser: is set as a secret, and secrets belong in Vault/);
+    await expect(refused).rejects.not.toThrow(/hunter2/);
+  });
+});
+
 describe("the platform's configuration", () => {
   it("is taken as it is when it's right", () => {
     expect(problems(platformSchema, PLATFORM)).toEqual([]);

@@ -46,8 +46,14 @@ const ANSWERS: Record<string, Record<string, unknown>> = {
 };
 const SECRET_MARK = "4dabf18193072939515e22adb298388d";
 
-/** Declares the stack `name` with the configuration `config`. Rejects with what the program throws. */
-export async function declare(name: string, config: Record<string, unknown>): Promise<Program> {
+/** Declares the stack `name` with the configuration `config`, of which `secretKeys` are set as secrets. Rejects with what the program throws. */
+export async function declare(
+  name: string,
+  config: Record<string, unknown>,
+  secretKeys: string[] = [],
+): Promise<Program> {
+  // As Pulumi's language host hands it over.
+  process.env.PULUMI_CONFIG_SECRET_KEYS = JSON.stringify(secretKeys.map((key) => `${PROJECT}:${key}`));
   const resources: Declared[] = [];
   const register = MockMonitor.prototype.registerResource;
   MockMonitor.prototype.registerResource = function (request: RegisterResourceRequest, callback) {
