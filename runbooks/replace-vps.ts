@@ -8,6 +8,7 @@ import {
   TRANSIT_MOUNT,
   tenantStack,
   transitKey,
+  vpsUrn,
 } from "../stacks/names.ts";
 import { RunbookError } from "./lib/errors.ts";
 import { breakGlassFlag, tenantFlag } from "./lib/flag-types.ts";
@@ -25,11 +26,6 @@ import type { Vault } from "./lib/vault.ts";
 
 /** The promise of scenario 1, in seconds. */
 const RTO_SECONDS = 3600;
-
-/** What stands for the machine in a tenant's stack: replacing it makes everything on it anew. */
-const isInstance = (resource: { type: string }): boolean => resource.type === "aws:ec2/instance:Instance";
-const isExistingHost = (resource: { urn: string }): boolean =>
-  resource.urn.endsWith("command:local:Command::vps");
 
 export default defineRunbook({
   name: "replace-vps",
@@ -65,7 +61,9 @@ export default defineRunbook({
         },
       );
     }
-    const urn = await run.check(`find the host in stack ${stack}`, () => hostOf(settings, stack, findings));
+    const replace = await run.check(`find the host in stack ${stack}`, () =>
+      replacement(settings, tenant, findings),
+    );
     await run.confirm(
       `Replace the VPS of ${tenant} at ${before.vps_ip} (${problems.join("; ") || "healthy, but --force"})?`,
     );
@@ -73,7 +71,7 @@ export default defineRunbook({
       engineAfterDeadOne(settings, stack, run, () =>
         pulumi(
           settings,
-          ["up", "--stack", stack, "--yes", "--skip-preview", "--replace", urn],
+          ["up", "--stack", stack, "--yes", "--skip-preview", ...replace],
           (line) => void run.note(`    ${line}`),
         ),
       ),
@@ -94,24 +92,20 @@ export default defineRunbook({
 });
 
 /**
- * The URN of the stack's machine. Throws refused (4) when the operator's own machine doesn't even answer ssh: the
- * engine would wait for it in vain.
+ * The arguments that have the engine make the machine anew; none where an interrupted rebuild left the stack
+ * without one, since the engine makes that by itself. Throws refused (4) when the operator's own machine doesn't
+ * even answer ssh: the engine would wait for it in vain.
  */
-async function hostOf(settings: Settings, stack: string, findings: Finding[]): Promise<string> {
-  const [instance] = await urnsInStack(settings, stack, isInstance);
-  if (instance !== undefined) return instance;
-  const [existing] = await urnsInStack(settings, stack, isExistingHost);
-  if (existing === undefined) {
-    throw new RunbookError(`Stack ${stack} has no host`, {
-      exit: "refused",
-      next: `pulumi up --stack ${stack}`,
-    });
-  }
+async function replacement(settings: Settings, tenant: TenantId, findings: Finding[]): Promise<string[]> {
+  const urns = await urnsInStack(settings, tenantStack(tenant));
+  const [instance, own] = [vpsUrn(tenant, "ec2"), vpsUrn(tenant, "existing")];
+  if (urns.includes(instance)) return ["--replace", instance];
+  if (!urns.includes(own)) return [];
   const ssh = findings.find(({ service }) => service === "ssh");
-  if (ssh?.problem === undefined) return existing;
+  if (ssh?.problem === undefined) return ["--replace", own];
   throw new RunbookError(`This host is one of your own, and nobody can reach it: ssh: ${ssh.problem}`, {
     exit: "refused",
-    next: `reinstall it with docker and your ssh key, then run this again; or put another machine's address into existing.address of ${stack} and run pulumi up`,
+    next: `reinstall it with docker and your ssh key, then run this again; or put another machine's address into existing.address of ${tenantStack(tenant)} and run pulumi up`,
   });
 }
 

@@ -136,7 +136,7 @@ function refusal(what: string, url: string, answer: Answer): RunbookError {
 
 function unanswered(what: string, host: string, error: Error): RunbookError {
   const how =
-    error.name === "TimeoutError"
+    (error.cause as Error | undefined)?.name === "TimeoutError"
       ? `gave no answer to ${what} within ${TIMEOUT_MS / 1000} s`
       : `can't be asked (${what}): ${error.message}`;
   return new RunbookError(`Mailu on ${host} ${how}`, {

@@ -60,18 +60,14 @@ export class StackLocked extends RunbookError {
   }
 }
 
-/** URNs of those resources of the stack that `wanted` picks. Reads the state only. */
-export async function urnsInStack(
-  settings: Settings,
-  stack: string,
-  wanted: (resource: { urn: string; type: string }) => boolean,
-): Promise<string[]> {
+/** URNs of all resources in the stack's state. */
+export async function urnsInStack(settings: Settings, stack: string): Promise<string[]> {
   const exported = Exported.parse(JSON.parse(await pulumi(settings, ["stack", "export", "--stack", stack])));
-  return (exported.deployment.resources ?? []).filter(wanted).map(({ urn }) => urn);
+  return (exported.deployment.resources ?? []).map(({ urn }) => urn);
 }
 
 const Exported = z.object({
-  deployment: z.object({ resources: z.array(z.object({ urn: z.string(), type: z.string() })).optional() }),
+  deployment: z.object({ resources: z.array(z.object({ urn: z.string() })).optional() }),
 });
 
 function engineFailure(settings: Settings, args: string[], output: string): RunbookError {

@@ -28,9 +28,13 @@ import {
 } from "../../stacks/names.ts";
 import { run } from "../lab/children.ts";
 import { awsClient } from "../lab/cloud.ts";
-import type { Lab } from "../lab/lab.ts";
+import type { Lab as RunningLab } from "../lab/lab.ts";
+import type { OpenLab } from "../lab/place.ts";
 import type { LabTenant } from "../lab/tenants.ts";
 import { vaultCall } from "../lab/vault.ts";
+
+/** What a door needs of a lab: where it is, and root's token. */
+export type Lab = Pick<OpenLab, "place" | "rootToken">;
 
 /** Throws `problem` unless it holds. */
 export function prove(holds: boolean, problem: string): void {
@@ -156,7 +160,7 @@ export async function apiStatus(address: string, tenant: LabTenant, token: strin
 
 /** The DKIM key that lies on the host: the private file's SHA-256, and the public key as DNS would show it. */
 export async function dkimOnHost(
-  lab: Lab,
+  lab: RunningLab,
   address: string,
   tenant: LabTenant,
 ): Promise<{ sha256: string; publicKey: string }> {

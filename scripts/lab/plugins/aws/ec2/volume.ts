@@ -78,8 +78,11 @@ export const volumeAttachment: Resource = {
   create: async (inputs, context) => {
     const client = await ec2(context, inputs);
     const [device, instance, volumeId] = partsOf(inputs);
-    await available(client, volumeId, context);
-    await client.attachVolume({ Device: device, InstanceId: instance, VolumeId: volumeId });
+    // Attached already where an engine was killed before it could note that.
+    if (!isAttached(await describe(client, volumeId), instance)) {
+      await available(client, volumeId, context);
+      await client.attachVolume({ Device: device, InstanceId: instance, VolumeId: volumeId });
+    }
     await until(
       `${volumeId} to be attached`,
       async () => isAttached(await describe(client, volumeId), instance),
