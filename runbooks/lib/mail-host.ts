@@ -59,7 +59,6 @@ export async function requireUsableHost(settings: Settings, host: HostAddress): 
 /**
  * Puts the secrets in place, each by rename so that a cut leaves the old or the new file, and starts Mailu.
  * A certificate that the host already has is kept: on a data volume that survived it is the newer one.
- * @returns whether Mailu had to be started anew because a file changed.
  */
 export async function startMailu(settings: Settings, host: HostAddress, secrets: HostSecrets): Promise<void> {
   const { certificate } = secrets;
@@ -73,6 +72,11 @@ export async function startMailu(settings: Settings, host: HostAddress, secrets:
           entry("absent", CERTIFICATE_KEY_FILE, certificate.privateKey),
           entry("absent", CERTIFICATE_FILE, certificate.certificate),
         ]),
+  ];
+  // What clients look up; mail first, since it stands in MX.
+  const names = [
+    mailHost(secrets.domain),
+    ...["mta-sts", "autoconfig", "autodiscover"].map((name) => `${name}.${secrets.domain}`),
   ];
   const script = `
     set -eu
@@ -94,8 +98,8 @@ export async function startMailu(settings: Settings, host: HostAddress, secrets:
     fi
     if ! [ -s ${CERTIFICATE_FILE} ]; then
       mkdir -p "$(dirname ${CERTIFICATE_FILE})"
-      openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 90 -subj /CN=${mailHost(secrets.domain)} \\
-        -addext subjectAltName=DNS:${mailHost(secrets.domain)} -keyout ${CERTIFICATE_KEY_FILE} -out ${CERTIFICATE_FILE}.new 2>/dev/null
+      openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 90 -subj /CN=${names[0]} \\
+        -addext subjectAltName=${names.map((name) => `DNS:${name}`).join(",")} -keyout ${CERTIFICATE_KEY_FILE} -out ${CERTIFICATE_FILE}.new 2>/dev/null
       mv -f ${CERTIFICATE_FILE}.new ${CERTIFICATE_FILE}
       changed=yes
     fi

@@ -1,16 +1,7 @@
 // The script that prepares a host and puts Mailu's files in place. It starts nothing: the recovery does that, once
 // the secrets are there too. Run again at any time, it changes only what differs.
 import { createHash } from "node:crypto";
-import {
-  CERTIFICATE_FILE,
-  CERTIFICATE_KEY_FILE,
-  COMPOSE_FILE,
-  MAILU_DATA,
-  MAILU_ENV_FILE,
-  MAILU_HOME,
-  mailHost,
-  SECRETS_DIR,
-} from "../names.ts";
+import { COMPOSE_FILE, MAILU_DATA, MAILU_ENV_FILE, MAILU_HOME, SECRETS_DIR } from "../names.ts";
 import { composeFile, type MailuSettings, mailuEnv } from "./compose.ts";
 import { mtaStsNginx } from "./mta-sts.ts";
 import { shellQuote } from "./shell.ts";
@@ -35,11 +26,7 @@ export function filesDigest(files: Record<string, string>): string {
  * A script for `sh -s`. Its body is one function called in the last line, so that a connection which breaks off
  * half-way runs nothing. `dataVolume` is the id of the EBS volume that belongs at the data folder.
  */
-export function installScript(
-  domain: string,
-  files: Record<string, string>,
-  dataVolume: string | undefined,
-): string {
+export function installScript(files: Record<string, string>, dataVolume: string | undefined): string {
   return `set -eu
 fail() { echo "$1" >&2; exit 1; }
 install_mailu() {
@@ -49,7 +36,6 @@ ${dataVolume === undefined ? "" : mountDataVolume(dataVolume)}
 mkdir -p ${MAILU_HOME} ${MAILU_DATA}/certs ${MAILU_DATA}/dkim ${MAILU_DATA}/overrides/nginx
 mkdir -p -m 0700 ${SECRETS_DIR}
 ${Object.entries(files).map(writeFile).join("\n")}
-${selfSigned(domain)}
 }
 install_mailu </dev/null
 `;
@@ -92,17 +78,4 @@ fi`;
 function writeFile([path, content]: [string, string]): string {
   const quoted = shellQuote(path);
   return `printf %s ${shellQuote(content)} >${quoted}.new && mv -f ${quoted}.new ${quoted} || fail ${shellQuote(`${path} could not be written: is the disk full? Then: pulumi up`)}`;
-}
-
-/** So that TLS works from the first start; the recovery puts the saved certificate over it. */
-function selfSigned(domain: string): string {
-  const [certificate, key] = [CERTIFICATE_FILE, CERTIFICATE_KEY_FILE];
-  const host = mailHost(domain);
-  return `if [ ! -s ${certificate} ] || [ ! -s ${key} ]; then
-  (umask 077 && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 90 \\
-    -subj /CN=${host} -addext subjectAltName=DNS:${host},DNS:mta-sts.${domain},DNS:autoconfig.${domain},DNS:autodiscover.${domain} \\
-    -keyout ${key}.new -out ${certificate}.new) 2>/dev/null || fail "openssl could not make a first certificate on this host"
-  mv -f ${key}.new ${key}
-  mv -f ${certificate}.new ${certificate}
-fi`;
 }

@@ -28,9 +28,7 @@ export class MailuFiles extends pulumi.ComponentResource {
         // The agent of SSH_AUTH_SOCK authenticates: no key, no path of anybody's machine becomes an input.
         connection: { host: args.vps.address, user: args.sshUser, hostKey: args.hostKey },
         create: 'if [ "$(id -u)" = 0 ]; then exec sh -s; else exec sudo -n sh -s; fi',
-        stdin: pulumi
-          .output(args.vps.dataVolumeId)
-          .apply((volume) => installScript(args.domain, files, volume)),
+        stdin: pulumi.output(args.vps.dataVolumeId).apply((volume) => installScript(files, volume)),
         triggers: [args.vps.vpsId, this.digest],
         logging: "stderr",
         addPreviousOutputInEnv: false,
