@@ -1,5 +1,5 @@
 // Two kinds of tests. `unit` needs no lab and runs in parallel; `lab` shares one running lab, made by its
-// global set-up, and runs file by file afterwards, so that one file's killed host is never another's surprise.
+// global set-up, and runs file by file, so that one file's killed host is never another's surprise.
 import { existsSync } from "node:fs";
 import { defineConfig } from "vitest/config";
 
@@ -19,7 +19,6 @@ export default defineConfig({
           exclude: [LAB_TESTS],
           testTimeout: 30_000,
           hookTimeout: 60_000,
-          sequence: { groupOrder: 0 },
         },
       },
       {
@@ -30,7 +29,6 @@ export default defineConfig({
           fileParallelism: false,
           testTimeout: 120_000,
           hookTimeout: 180_000,
-          sequence: { groupOrder: 1 },
         },
       },
     ],
