@@ -25,6 +25,9 @@ if (import.meta.main) process.exit(await main(process.argv.slice(2)));
 async function main([name, ...rest]: string[]): Promise<number> {
   if (name === undefined || name === "--help" || name === "-h" || name === "help") return list();
   if (!Object.hasOwn(RUNBOOKS, name)) return unknown(name);
+  if (process.env.NODE_DEBUG) return refuseNodeDebug();
+  // Libraries print their requests, tokens and all, for a DEBUG that names them; ours says only that it is on.
+  if (process.env.DEBUG) process.env.DEBUG = "runbook";
   const { default: runbook } = (await import(new URL(`./${name}.ts`, import.meta.url).href)) as {
     default: Runbook;
   };
@@ -56,6 +59,13 @@ function list(): number {
   const lines = Object.entries(RUNBOOKS).map(([name, summary]) => `  ${name.padEnd(width)}  ${summary}`);
   process.stdout.write(`Usage: npx runbook NAME [flags]; npx runbook NAME --help\n\n${lines.join("\n")}\n`);
   return 0;
+}
+
+/** Node has read the variable already, and prints past every redaction of ours. */
+function refuseNodeDebug(): number {
+  process.stderr.write("error: NODE_DEBUG is set: Node would print every request with the secrets in it\n");
+  process.stderr.write("next:  unset NODE_DEBUG   # DEBUG=1 shows where a runbook fails\n");
+  return 2;
 }
 
 async function unknown(name: string): Promise<number> {

@@ -33,7 +33,7 @@ test("the search finds what is there: a planted value in each of its forms", () 
 });
 
 test("no secret reaches a process's arguments, or what a run prints, even when everything is to be debugged", async () => {
-  const debug = { DEBUG: "*", NODE_DEBUG: "http,https,tls,net,child_process" };
+  const debug = { DEBUG: "*" };
   let running = true;
   const seen = new Set<string>();
   const watching = (async () => {
@@ -55,7 +55,19 @@ test("no secret reaches a process's arguments, or what a run prints, even when e
   expect(again.code).toBe(0);
   expect([...seen].some((line) => line.includes("recover-credentials"))).toBe(true);
   expect(found([...seen].join("\n"))).toEqual([]);
-  for (const output of [recovered, again]) expect(found(output.stdout + output.stderr)).toEqual([]);
+  for (const { stdout, stderr } of [recovered, again]) {
+    expect(found(stdout + stderr)).toEqual([]);
+    expect((stdout + stderr).includes(lab.operatorToken)).toBe(false);
+  }
+});
+
+test("a run under NODE_DEBUG is refused: Node itself would print requests, secrets and all", async () => {
+  const done = await runbook(["recover-credentials", "--tenant", GLOBEX.id, "--yes"], {
+    env: { NODE_DEBUG: "http" },
+  });
+  expect(done.code).toBe(2);
+  expect(done.stderr).toMatch(/next: {2}unset NODE_DEBUG/);
+  expect(found(done.stdout + done.stderr)).toEqual([]);
 });
 
 test("no secret lies in Pulumi's state, in a log, or anywhere else in the lab but in Vault and on the hosts", async () => {

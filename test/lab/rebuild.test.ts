@@ -2,7 +2,7 @@
 // came back is seen through other clients: raw HTTP to Vault, mail logins, TLS, ssh, EC2's API.
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { cp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { connect } from "node:tls";
 import { expect, test } from "vitest";
@@ -10,6 +10,7 @@ import { z } from "zod";
 import { canLogIn, decrypt, readRecord, versions } from "../../scripts/drill/doors.ts";
 import { order } from "../../scripts/lab/control.ts";
 import { ACME, GLOBEX, type LabTenant } from "../../scripts/lab/tenants.ts";
+import { REPOSITORY } from "../../scripts/toolchain/paths.ts";
 import { dkimKeyFile, PLATFORM_STACK, tenantStack } from "../../stacks/names.ts";
 import { addressOf, hosts, killVps, lab, program, pulumi, record, runbook } from "./lab.ts";
 
@@ -145,29 +146,65 @@ const PROTECTED = [
   {
     what: "data volume",
     stack: STACK,
-    set: "ec2.availabilityZone=us-east-1b",
-    names: /protected[\s\S]*data/,
+    file: `Pulumi.${STACK}.yaml`,
+    from: "us-east-1a",
+    to: "us-east-1b",
+    names: "Volume::data",
   },
-  { what: "address", stack: STACK, set: "provider=existing", names: /protect/ },
-  { what: "bucket", stack: PLATFORM_STACK, set: "backupBucket=another-bucket", names: /protect/ },
-  { what: "keys", stack: PLATFORM_STACK, set: "awsRegion=eu-west-1", names: /protect/ },
+  {
+    what: "address",
+    stack: STACK,
+    file: "tenant/vps.ts",
+    from: 'domain: "vpc"',
+    to: 'domain: "standard"',
+    names: "Eip::address",
+  },
+  {
+    what: "mount",
+    stack: PLATFORM_STACK,
+    file: "names.ts",
+    from: 'KV_MOUNT = "smtp"',
+    to: 'KV_MOUNT = "post"',
+    names: "Mount::kv",
+  },
+  {
+    what: "key",
+    stack: PLATFORM_STACK,
+    file: "platform/keys.ts",
+    from: "enableKeyRotation: true",
+    to: 'customerMasterKeySpec: "RSA_4096"',
+    names: "kms/key:Key::",
+  },
+  {
+    what: "bucket",
+    stack: PLATFORM_STACK,
+    file: "names.ts",
+    from: '"penguinmails-audit"',
+    to: '"another-audit"',
+    names: "bucket:Bucket::audit",
+  },
 ];
 
 test.each(PROTECTED)(
-  "a config change that would replace the $what fails at preview",
-  async ({ stack, set, names }) => {
-    const config = `Pulumi.${stack}.yaml`;
-    const [key = "", value = ""] = set.split("=");
-    const file = join(lab.place.dir, `changed-${config}`);
-    const { copyFile } = await import("node:fs/promises");
-    await copyFile(join(lab.place.dir, "project", "stacks", config), file);
-    const at = ["--stack", stack, "--config-file", file];
-    expect((await pulumi(["config", "set", "--path", key, value, ...at])).code).toBe(0);
-    if (key === "provider")
-      await pulumi(["config", "set", "--path", "existing.address", "127.0.0.99", ...at]);
-    const seen = await pulumi(["preview", ...at]);
+  "a change that would replace the $what fails at preview",
+  async ({ stack, file, from, to, names }) => {
+    const project = join(lab.place.dir, "changed");
+    await rm(project, { recursive: true, force: true });
+    await cp(join(lab.place.dir, "project", "stacks"), join(project, "stacks"), {
+      recursive: true,
+      dereference: true,
+    });
+    for (const name of ["Pulumi.yaml", "package.json", "node_modules", "runbooks"])
+      await symlink(join(REPOSITORY, name), join(project, name));
+    const changed = join(project, "stacks", file);
+    const text = await readFile(changed, "utf8");
+    expect(text).toContain(from);
+    await writeFile(changed, text.replace(from, to));
+    const seen = await pulumi(["preview", "--stack", stack], { env: { PULUMI_OPTION_CWD: project } });
     expect(seen.code).not.toBe(0);
-    expect(seen.stdout + seen.stderr).toMatch(names);
+    expect(seen.stdout + seen.stderr).toMatch(
+      new RegExp(`unable to replace resource "[^"]*${names}[^]*protection`),
+    );
   },
 );
 
