@@ -142,6 +142,24 @@ test("an own host that was reinstalled at its address is refused until replace-v
   await expectLogin(GLOBEX);
 });
 
+test("a tenant's stack is destroyed although its host is dead, Vault keeps the credentials, and up brings it back", async () => {
+  const before = await versions(lab, ACME);
+  await killVps(ACME.id, "dead");
+  const at = ["--yes", "--stack", STACK];
+  expect(
+    (await pulumi(["destroy", "--skip-preview", ...at])).code,
+    "what must not be lost is protected",
+  ).not.toBe(0);
+  expect((await pulumi(["state", "unprotect", "--all", ...at])).code).toBe(0);
+  const gone = await pulumi(["destroy", "--skip-preview", ...at]);
+  expect(gone.code, gone.stdout).toBe(0);
+  expect(await versions(lab, ACME)).toEqual(before);
+  const done = await up();
+  expect(done.code, done.stdout).toBe(0);
+  expect((await versions(lab, ACME)).admin).toBe(before.admin);
+  await expectLogin(ACME);
+});
+
 const PROTECTED = [
   {
     what: "data volume",
@@ -203,7 +221,7 @@ test.each(PROTECTED)(
     const seen = await pulumi(["preview", "--stack", stack], { env: { PULUMI_OPTION_CWD: project } });
     expect(seen.code).not.toBe(0);
     expect(seen.stdout + seen.stderr).toMatch(
-      new RegExp(`unable to replace resource "[^"]*${names}[^]*protection`),
+      new RegExp(`unable to replace resource "[^"]*${names}[\\s\\S]*protection`),
     );
   },
 );

@@ -1,18 +1,12 @@
-// Recovery on a real Vault and a mail host: killed at every step, in a race with a reset, on a compromised
-// credential, and with everything that can be wrong. What it did is seen through Vault's raw HTTP API and by
-// logging in with other clients.
-import { spawn } from "node:child_process";
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
 import { canLogIn, decrypt, readRecord, versions } from "../../scripts/drill/doors.ts";
-import { type Faults, setFaults } from "../../scripts/lab/mailu/faults.ts";
 import { ACME, GLOBEX, type LabTenant } from "../../scripts/lab/tenants.ts";
-import { REPOSITORY } from "../../scripts/toolchain/paths.ts";
 import { metadataPath, recordPath, TRANSIT_MOUNT } from "../../stacks/names.ts";
-import { addressOf, hosts, lab, runbook, vault } from "./lab.ts";
+import { withFaults } from "./faults.ts";
+import { killedAt } from "./killed.ts";
+import { addressOf, lab, runbook, vault } from "./lab.ts";
 
 const ARGS = (tenant: LabTenant): string[] => [
   "recover-credentials",
@@ -29,22 +23,6 @@ const Steps = z.object({
 const dryRun = await recover(GLOBEX, "--dry-run");
 const CHANGES = Steps.parse(JSON.parse(dryRun.stdout)).steps.filter(({ kind }) => kind === "change");
 
-/** Runs recovery and kills it hard as soon as it prints a line that begins with `mark`. */
-async function killedAt(tenant: LabTenant, mark: string): Promise<void> {
-  const child = spawn(join(REPOSITORY, "runbooks", "main.ts"), ARGS(tenant), {
-    env: lab.env,
-    stdio: ["ignore", "ignore", "pipe"],
-  });
-  const { promise, resolve } = Promise.withResolvers<NodeJS.Signals | null>();
-  child.once("exit", (_code, signal) => resolve(signal));
-  let said = "";
-  child.stderr.setEncoding("utf8").on("data", (text: string) => {
-    said += text;
-    if (said.includes(mark)) child.kill("SIGKILL");
-  });
-  expect(await promise, `it was not killed at '${mark}':\n${said}`).toBe("SIGKILL");
-}
-
 async function currentPassword(tenant: LabTenant): Promise<string> {
   return decrypt(lab, tenant, (await readRecord(lab, tenant, "admin")).fields.password);
 }
@@ -54,20 +32,6 @@ async function expectWhole(tenant: LabTenant): Promise<void> {
   const rotation = (await readRecord(lab, tenant, "rotation")).fields;
   expect(rotation).toMatchObject({ state: "CLEARED", holder: null });
 }
-
-async function withFaults<T>(tenant: LabTenant, faults: Faults, work: () => Promise<T>): Promise<T> {
-  const address = await addressOf(tenant.id);
-  const host = (await hosts()).find((one) => one.address === address);
-  const disk = join(lab.place.dir, "hosts", host?.id ?? "", "root");
-  setFaults(disk, faults);
-  try {
-    return await work();
-  } finally {
-    setFaults(disk, undefined);
-  }
-}
-
-const auditLog = (): Promise<string> => readFile(join(lab.place.dir, "audit.jsonl"), "utf8");
 
 describe("recover-credentials, killed", () => {
   test("has steps to be killed at", () => {
@@ -83,7 +47,7 @@ describe("recover-credentials, killed", () => {
           { tenant: GLOBEX, mark: `✓ ${title}` },
         ].map(async ({ tenant, mark }) => {
           const before = await versions(lab, tenant);
-          await killedAt(tenant, mark);
+          await killedAt(ARGS(tenant), mark);
           const again = await recover(tenant);
           expect(again.code, again.stderr).toBe(0);
           await expectWhole(tenant);
@@ -174,90 +138,6 @@ describe("recover-credentials beside others", () => {
       expect((await first).code).toBe(0);
     });
     await expectWhole(GLOBEX);
-  });
-});
-
-describe("recover-credentials and what is wrong", () => {
-  const cases: {
-    what: string;
-    args?: string[];
-    env?: Record<string, string>;
-    faults?: Faults;
-    code: number;
-    says: RegExp;
-  }[] = [
-    {
-      what: "an unknown tenant",
-      args: ["--tenant", "nobody"],
-      code: 2,
-      says: /no admin.* record for tenant nobody/,
-    },
-    { what: "a path for a tenant id", args: ["--tenant", "../x"], code: 2, says: /not a tenant id/ },
-    { what: "capitals in a tenant id", args: ["--tenant", "Acme"], code: 2, says: /not a tenant id/ },
-    { what: "the canary", args: ["--tenant", "canary"], code: 2, says: /reserved/ },
-    { what: "an unknown flag", args: ["--tenant", "globex", "--fast"], code: 2, says: /--fast/ },
-    { what: "a wrong token", env: { VAULT_TOKEN: "hvs.wrong" }, code: 3, says: /VAULT_TOKEN is wrong/ },
-    {
-      what: "another Vault than the settings'",
-      env: { VAULT_ADDR: "http://127.0.0.9:1" },
-      code: 4,
-      says: /belongs to/,
-    },
-    { what: "a root token", env: { VAULT_TOKEN: lab.rootToken }, code: 4, says: /root token/ },
-    {
-      what: "a host key that changed",
-      args: ["--tenant", "globex", "--host-key", `ssh-ed25519 ${"A".repeat(68)}`],
-      code: 4,
-      says: /another SSH host key/,
-    },
-    { what: "Mailu answering 403", faults: { api: [{ status: 403 }] }, code: 1, says: /answered 403/ },
-    { what: "Mailu answering 429", faults: { api: [{ status: 429 }] }, code: 1, says: /answered 429/ },
-    { what: "Mailu answering 500", faults: { api: [{ status: 500 }] }, code: 1, says: /answered 500/ },
-    { what: "Mailu hanging", faults: { api: [{ hang: true }] }, code: 1, says: /no answer/ },
-  ];
-
-  test.each(cases)(
-    "names the cause and the next command for $what, and changes nothing",
-    async ({ args, env, faults, code, says }) => {
-      const before = { versions: await versions(lab, GLOBEX), log: await auditLog() };
-      const run = () =>
-        runbook(["recover-credentials", ...(args ?? ["--tenant", GLOBEX.id]), "--json", "--yes"], {
-          env: env ?? {},
-        });
-      const done = await (faults === undefined ? run() : withFaults(GLOBEX, faults, run));
-      expect(done.code, done.stderr).toBe(code);
-      expect(done.stderr).toMatch(says);
-      expect(done.stderr).toMatch(/next: {2}\S/);
-      expect({ versions: await versions(lab, GLOBEX), log: await auditLog() }).toEqual(before);
-    },
-  );
-
-  test("names the missing rights of a token without the role", async () => {
-    const token = z
-      .object({ auth: z.object({ client_token: z.string() }) })
-      .parse(await vault("POST", "auth/token/create", { policies: ["default"], ttl: "5m" }))
-      .auth.client_token;
-    const done = await runbook(ARGS(GLOBEX), { env: { VAULT_TOKEN: token } });
-    expect(done.code).toBe(3);
-    expect(done.stderr).toMatch(/Insufficient permissions: .* lacks .*smtp\/data\/globex\/admin/);
-  });
-
-  test("refuses a second tenant on a Mailu that has one", async () => {
-    const address = await addressOf(ACME.id);
-    const done = await recover(GLOBEX, "--address", address);
-    expect(done.code).toBe(4);
-    expect(done.stderr).toMatch(/already the Mailu of tenant acme/);
-  });
-
-  test("says which field of a record is damaged", async () => {
-    const { version, fields } = await readRecord(lab, GLOBEX, "mailu");
-    const write = (data: unknown, cas: number) =>
-      vault("POST", recordPath(GLOBEX.id, "mailu"), { data, options: { cas } });
-    await write({ sanctioned_app_tokens: [] }, version);
-    const done = await recover(GLOBEX);
-    await write(fields, version + 1);
-    expect(done.code).toBe(1);
-    expect(done.stderr).toMatch(/smtp\/globex\/mailu in Vault is not usable: api_token/);
   });
 });
 
