@@ -1,6 +1,7 @@
 // The records that Vault keeps for a tenant, as the contract has them: one schema and one type of the same
 // name each. `Ciphertext` is what Transit made (`vault:vN:…`); no field of a record holds a plaintext secret.
 import { z } from "zod";
+import { domainProblem } from "../../stacks/names.ts";
 
 export const Ciphertext = z
   .string()
@@ -25,7 +26,8 @@ export const Server = z.looseObject({
   smtp_port: Port,
   imap_host: z.string().min(1),
   imap_port: Port,
-  domain: z.string().min(1),
+  /** Goes into commands on the host, so nothing but a domain is taken. */
+  domain: z.string().refine((text) => domainProblem(text) === undefined, "is no domain"),
   contact_email: z.email(),
   /** OpenSSH public key line, `ssh-ed25519 AAAA…`, pinned at first contact. */
   host_key: z.string().regex(/^(?:ssh|ecdsa)-\S+ [A-Za-z0-9+/=]+$/, "is no OpenSSH public key"),

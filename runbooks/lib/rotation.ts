@@ -1,11 +1,11 @@
 // The rotation record: everything that sets a Mailu password takes it first, so that two never set one at the
 // same time and nothing that was begun is forgotten. It is a write-ahead record: the new password lies in it,
 // encrypted, before any server hears of it, so no password is ever unknown.
-import { setTimeout as sleep } from "node:timers/promises";
 import type { TenantId } from "../../stacks/names.ts";
 import { RunbookError } from "./errors.ts";
-import { holderState, thisHolder } from "./holder.ts";
+import { thisHolder } from "./holder.ts";
 import { Admin, isBefore, isPending, Rotation, type State } from "./records.ts";
+import { requireAbandoned } from "./take-over.ts";
 import { CasConflict, fingerprint, type Stored, type Vault } from "./vault.ts";
 
 /** What a new rotation is for; `prepare` is asked for a password only when no rotation is pending. */
@@ -20,9 +20,8 @@ export interface RotationRequest {
   readonly takeOver?: boolean;
 }
 
-/** Milliseconds between signs of life, and how long a holder elsewhere must have been silent. */
+/** Milliseconds between a holder's signs of life. */
 const HEARTBEAT_MS = 15_000;
-const SILENCE_MS = 60_000;
 
 /** A rotation record that this process holds. Every write is compare-and-set over the version last seen. */
 export class Rotating {
@@ -58,7 +57,10 @@ export class Rotating {
       const pending = stored !== undefined && isPending(stored.data.state) ? stored : undefined;
       if (pending !== undefined) await requireAbandoned(vault, tenant, pending, request.takeOver ?? false);
       const holder = thisHolder(request.run, vault.user);
-      const record = pending === undefined ? await begin(vault, tenant, stored, request) : pending.data;
+      const record =
+        pending === undefined
+          ? await begin(vault, tenant, stored, request)
+          : await resume(vault, tenant, pending.data, request);
       try {
         const held = { ...record, holder };
         const version = await vault.writeRecord(tenant, "rotation", held, stored?.version ?? 0);
@@ -113,7 +115,13 @@ export class Rotating {
     if (admin === undefined) throw overtaken(this.tenant, "its credential was removed from Vault");
     if (admin.data.password === this.#record.password) return admin.version;
     const next = { ...admin.data, password: this.#record.password, last_rotated: now.toISOString() };
-    return this.#vault.writeRecord(this.tenant, "admin", next, this.#record.base_version);
+    try {
+      return await this.#vault.writeRecord(this.tenant, "admin", next, this.#record.base_version);
+    } catch (error) {
+      throw error instanceof CasConflict
+        ? overtaken(this.tenant, "somebody else stored a credential")
+        : error;
+    }
   }
 
   /** Lets go of the record as it stands, so that the next run needn't wait. Never throws: letting go is a courtesy. */
@@ -172,35 +180,20 @@ async function begin(
   };
 }
 
-/** Returns once the pending rotation may be taken over; throws refused (4) while its holder is at work. */
-async function requireAbandoned(
+/**
+ * A pending rotation as its next run goes on with it. One that brings no new password decides again: the current
+ * one may have been marked compromised since.
+ */
+async function resume(
   vault: Vault,
   tenant: TenantId,
-  pending: Stored<Rotation>,
-  takeOver: boolean,
-): Promise<void> {
-  const holder = pending.data.holder;
-  if (holder === null || takeOver) return;
-  const state = holderState(holder);
-  if (state === "gone") return;
-  if (state === "elsewhere" && (await staysSilent(vault, tenant, pending.version))) return;
-  throw new RunbookError(
-    `The rotation of ${tenant} is held by ${holder.user} on ${holder.machine.split(" ")[0]} (run ${holder.run}) since ${holder.since}`,
-    {
-      exit: "refused",
-      next: "wait for it to end, then run this again; if you know that it is dead: the same command with --take-over",
-    },
-  );
-}
-
-/** Watches the record for a minute by this process's own clock, since the other machine's may be wrong. */
-async function staysSilent(vault: Vault, tenant: TenantId, version: number): Promise<boolean> {
-  const until = performance.now() + SILENCE_MS;
-  while (performance.now() < until) {
-    await sleep(2_000);
-    if ((await vault.record(tenant, "rotation", Rotation))?.version !== version) return false;
-  }
-  return true;
+  pending: Rotation,
+  request: RotationRequest,
+): Promise<Rotation> {
+  const admin = await vault.record(tenant, "admin", Admin);
+  if (admin === undefined || pending.rotates || pending.kind !== request.kind) return pending;
+  const base = { base_version: admin.version, base_sha256: fingerprint(admin.data.password) };
+  return { ...pending, ...base, ...(await request.prepare(admin)) };
 }
 
 function overtaken(tenant: TenantId, why: string): RunbookError {

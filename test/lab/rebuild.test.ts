@@ -107,21 +107,26 @@ test("replace-vps leaves a healthy host alone", async () => {
   expect(await hosts()).toEqual(before);
 });
 
-test("replace-vps replaces a hung host, and says what was wrong and how long it took", async () => {
-  const before = await identity(ACME);
-  await killVps(ACME.id, "hung");
-  const dry = await runbook(["replace-vps", "--tenant", ACME.id, "--dry-run", "--json"]);
-  expect(dry.code, dry.stderr).toBe(0);
-  const done = await runbook(["replace-vps", "--tenant", ACME.id, "--yes", "--json"]);
-  expect(done.code, done.stderr).toBe(0);
-  const result = z
-    .object({ problems: z.array(z.string()), measured_rto_s: z.number(), within_rto: z.literal(true) })
-    .parse(JSON.parse(done.stdout));
-  expect(result.problems.join()).toMatch(/ssh: .*no answer.*SMTP/);
-  // The data volume survived, and with it everything on it.
-  expect(await identity(ACME)).toEqual(before);
-  await expectLogin(ACME);
-});
+test.each([
+  { how: "hung" as const, problem: /ssh: .*no answer.*SMTP/ },
+  { how: "dead" as const, problem: /ssh: .*ECONNREFUSED.*SMTP/ },
+])(
+  "replace-vps replaces a $how host that is still listed, and says what was wrong and how long it took",
+  async ({ how, problem }) => {
+    const before = await identity(ACME);
+    await killVps(ACME.id, how);
+    const dry = await runbook(["replace-vps", "--tenant", ACME.id, "--dry-run", "--json"]);
+    expect(dry.code, dry.stderr).toBe(0);
+    const done = await runbook(["replace-vps", "--tenant", ACME.id, "--yes", "--json"]);
+    expect(done.code, done.stderr).toBe(0);
+    const result = z
+      .object({ problems: z.array(z.string()), measured_rto_s: z.number(), within_rto: z.literal(true) })
+      .parse(JSON.parse(done.stdout));
+    expect(result.problems.join()).toMatch(problem);
+    expect(await identity(ACME)).toEqual(before);
+    await expectLogin(ACME);
+  },
+);
 
 test("an own host that was reinstalled at its address is refused until replace-vps pins its new key", async () => {
   const address = await addressOf(GLOBEX.id);

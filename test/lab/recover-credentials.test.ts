@@ -91,6 +91,16 @@ describe("recover-credentials and a compromised credential", () => {
     expect(metadata.data.custom_metadata).toEqual(marks);
   });
 
+  test("also when it was marked after a run that died had prepared to set it again", async () => {
+    await killedAt(ARGS(GLOBEX), "✓ take the tenant's rotation record");
+    const before = await readRecord(lab, GLOBEX, "admin");
+    const marks = { compromised: "true", compromised_versions: `1,${before.version}` };
+    await vault("POST", metadataPath(GLOBEX.id, "admin"), { custom_metadata: marks });
+    expect((await recover(GLOBEX)).code).toBe(0);
+    expect((await readRecord(lab, GLOBEX, "admin")).version).toBe(before.version + 1);
+    await expectWhole(GLOBEX);
+  });
+
   test("doesn't rotate again once the current version is another one", async () => {
     const before = await readRecord(lab, GLOBEX, "admin");
     expect((await recover(GLOBEX)).code).toBe(0);
