@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
@@ -111,7 +112,7 @@ describe("recover-credentials and a compromised credential", () => {
 describe("recover-credentials beside others", () => {
   test("sets what Vault holds when somebody stores another credential between its read and its SET", async () => {
     const before = await readRecord(lab, GLOBEX, "admin");
-    const password = "bXV0dWFsIGFncmVlbWVudCBvZiB0d28gd3JpdGVycyBhdCBvbmUgdGltZSE+/+//Aa==";
+    const password = randomBytes(48).toString("base64");
     const sealed = z.object({ data: z.object({ ciphertext: z.string() }) }).parse(
       await vault("POST", `${TRANSIT_MOUNT}/encrypt/${GLOBEX.id}`, {
         plaintext: Buffer.from(password).toString("base64"),
