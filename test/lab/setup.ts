@@ -1,8 +1,9 @@
-// One lab for all tests under test/lab: started once, before the first of them, in a folder of its own.
+// One lab for all tests under test/lab: started once, before the first of them, in a folder of its own. While a test
+// is being written, TEST_LAB names the folder of a lab that runs already, which is used and left running.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import type { TestProject } from "vitest/node";
 import { startLab } from "../../scripts/lab/lab.ts";
 
@@ -14,6 +15,11 @@ declare module "vitest" {
 }
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const running = process.env.TEST_LAB;
+  if (running !== undefined) {
+    project.provide("lab", resolve(running));
+    return async () => {};
+  }
   const scratch = mkdtempSync(join(tmpdir(), "lab-tests-"));
   const remove = (): void => rmSync(scratch, { recursive: true, force: true });
   process.once("exit", remove);
