@@ -1,4 +1,5 @@
 // The Pulumi engine as a process. A runbook never imports Pulumi's SDK: that alone costs most of a second.
+import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { createInterface } from "node:readline";
 import { z } from "zod";
@@ -50,13 +51,23 @@ export class StackLocked extends RunbookError {
 
   /** True only when the holder was on this machine and its process is gone: then nobody works on the stack. */
   get holderIsDead(): boolean {
-    if (this.host !== hostname()) return false;
-    try {
-      process.kill(this.pid, 0);
-      return false;
-    } catch (error) {
-      return (error as NodeJS.ErrnoException).code === "ESRCH";
-    }
+    return this.host === hostname() && !engineRuns(this.pid);
+  }
+}
+
+/** Whether `pid` is a process that may be a Pulumi engine; true where that can't be told. */
+function engineRuns(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ESRCH") return false;
+  }
+  try {
+    // Its id may have gone to another program since, and a killed one stays listed until its parent looks at it.
+    const stat = /^\d+ \((.*)\) (\S)/s.exec(readFileSync(`/proc/${pid}/stat`, "utf8"));
+    return stat === null || (stat[1]?.includes("pulumi") === true && !/[ZX]/.test(stat[2] ?? ""));
+  } catch {
+    return true;
   }
 }
 

@@ -32,6 +32,7 @@ fail() { echo "$1" >&2; exit 1; }
 install_mailu() {
 umask 022
 ${WAIT_FOR_BOOT}
+${requireOwnHost(files[MAILU_ENV_FILE] ?? "")}
 ${dataVolume === undefined ? "" : mountDataVolume(dataVolume)}
 mkdir -p ${MAILU_HOME} ${MAILU_DATA}/certs ${MAILU_DATA}/dkim ${MAILU_DATA}/overrides/nginx
 mkdir -p -m 0700 ${SECRETS_DIR}
@@ -45,6 +46,20 @@ const WAIT_FOR_BOOT = `if [ -d /run/cloud-init ] && command -v cloud-init >/dev/
   timeout 600 cloud-init status --wait >/dev/null 2>&1 || :
 fi
 command -v docker >/dev/null || fail "This host has no docker. Install it (https://docs.docker.com/engine/install/), then: pulumi up"`;
+
+/**
+ * A slip in `existing.address` must not put one tenant's files over another's: the other's stack would believe its
+ * own still there, and its Mailu would come up for the wrong domain at its next start.
+ */
+function requireOwnHost(env: string): string {
+  const domain = /^DOMAIN=(.+)$/m.exec(env)?.[1];
+  if (domain === undefined) return "";
+  return `other=$(sed -n 's/^DOMAIN=//p' ${MAILU_ENV_FILE} 2>/dev/null || :)
+case $other in
+  "" | ${shellQuote(domain)}) ;;
+  *) fail "This host is already the Mailu of $other: one Mailu serves one tenant. Give ${domain} a host of its own (existing.address), then: pulumi up. If $other has left it for good, reinstall the host first" ;;
+esac`;
+}
 
 /**
  * The device is looked for by the volume's own id: names like /dev/sdf depend on the kernel, and formatting the
