@@ -20,6 +20,7 @@ import { newApiToken, newPassword } from "./lib/password.ts";
 import { Admin, Dkim, Mailu } from "./lib/records.ts";
 import { defineRunbook } from "./lib/runbook.ts";
 import { openSession } from "./lib/session.ts";
+import { ONBOARDED, requireNotDeleted } from "./lib/tenant-secrets.ts";
 import { createKey, open, seal } from "./lib/transit.ts";
 import { CasConflict, fingerprint, type Vault } from "./lib/vault.ts";
 
@@ -35,7 +36,7 @@ export default defineRunbook({
   run: async (run) => {
     const { tenant, domain } = run.flags;
     const { vault } = await openSession(run, "platform-admin", capabilities(tenant));
-    const known = await run.check(`look what Vault already has for ${tenant}`, () =>
+    const known = await run.check(`look what Vault already has for ${tenant}, and that it opens`, () =>
       readRecords(vault, tenant, domain),
     );
 
@@ -124,7 +125,18 @@ async function readRecords(vault: Vault, tenant: TenantId, domain: string) {
       },
     );
   }
-  return { admin, mailu, dkim };
+  const records = { admin, mailu, dkim };
+  await requireNotDeleted(
+    vault,
+    tenant,
+    ONBOARDED.filter((name) => records[name] === undefined),
+  );
+  // With the key lost, a new one of the same name would only stand in the way of the one that opens them.
+  const at = (name: string): string => `smtp/${tenant}/${name}`;
+  if (admin) await open(vault, tenant, admin.data.password, at("admin password"));
+  if (mailu) await open(vault, tenant, mailu.data.api_token, at("mailu api_token"));
+  if (dkim) await open(vault, tenant, dkim.data.private_key, at("dkim private_key"));
+  return records;
 }
 
 /** Creates the record; throws refused (4) when another onboarding of this tenant was faster. */

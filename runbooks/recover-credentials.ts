@@ -13,8 +13,9 @@ import {
 import { RunbookError } from "./lib/errors.ts";
 import { breakGlassFlag, domainFlag, emailFlag, takeOverFlag, tenantFlag } from "./lib/flag-types.ts";
 import { saveCertificate } from "./lib/host-state.ts";
+import { installPassword } from "./lib/install-password.ts";
 import { readCertificate, requireUsableHost, startMailu } from "./lib/mail-host.ts";
-import { type Login, unprovenLogins } from "./lib/mail-login.ts";
+import { type Login, smtpLogin, unprovenLogins } from "./lib/mail-login.ts";
 import { Mailu } from "./lib/mailu.ts";
 import { newPassword } from "./lib/password.ts";
 import type { Admin } from "./lib/records.ts";
@@ -25,7 +26,7 @@ import { openSession } from "./lib/session.ts";
 import type { HostAddress } from "./lib/ssh.ts";
 import { decryptForHost, readTenant } from "./lib/tenant-secrets.ts";
 import { tlsTrust } from "./lib/tls-trust.ts";
-import { open, rotateKeyBeyond, seal } from "./lib/transit.ts";
+import { rotateKeyBeyond, seal } from "./lib/transit.ts";
 import { fingerprint, type Stored, type Vault } from "./lib/vault.ts";
 
 export default defineRunbook({
@@ -98,10 +99,14 @@ export default defineRunbook({
     let password = "";
     await run.change("set the password that Vault holds", async () => {
       if (rotating === undefined || started === undefined) return;
+      await rotating.confirm();
       await started.mailu.ensureDomain(server.domain);
-      password = await setPassword(vault, rotating, (plaintext) =>
-        started.mailu.setAdminPassword(server.domain, plaintext),
-      );
+      password = await installPassword(vault, rotating, {
+        set: (plaintext) => started.mailu.setAdminPassword(server.domain, plaintext),
+        logsIn: async (plaintext) =>
+          (await smtpLogin({ ...loginAt(server), trust: started.trust, password: plaintext })).result ===
+          "accepted",
+      });
       await rotating.advance("SET");
     });
     await run.change("prove it: log in over SMTP and IMAP, open the webmail page", async () => {
@@ -182,31 +187,11 @@ function capabilities(tenant: TenantId): Record<string, readonly string[]> {
 async function passwordFor(vault: Vault, tenant: TenantId, admin: Stored<Admin>) {
   const { compromised, compromised_versions: versions } = admin.customMetadata;
   const marked =
-    compromised === "true" && (versions === undefined || versions.split(",").includes(String(admin.version)));
+    compromised === "true" &&
+    (versions === undefined || versions.split(",").some((text) => Number(text) === admin.version));
   if (!marked) return { password: admin.data.password, rotates: false };
   await rotateKeyBeyond(vault, tenant, admin.data.password);
   return { password: await seal(vault, tenant, newPassword()), rotates: true };
-}
-
-/** Sets what Vault says, and looks again afterwards: whatever was written meanwhile is set as well. */
-async function setPassword(
-  vault: Vault,
-  rotating: Rotating,
-  set: (plaintext: string) => Promise<void>,
-): Promise<string> {
-  let ciphertext = await rotating.confirm();
-  for (;;) {
-    const plaintext = await open(
-      vault,
-      rotating.tenant,
-      ciphertext,
-      `the rotation's password of ${rotating.tenant}`,
-    );
-    await set(plaintext);
-    const now = await rotating.confirm();
-    if (now === ciphertext) return plaintext;
-    ciphertext = now;
-  }
 }
 
 async function requireLogins(login: Login): Promise<void> {

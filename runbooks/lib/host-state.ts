@@ -8,14 +8,13 @@ import type { Vault } from "./vault.ts";
 
 /** Stores the certificate unless Vault has this very one; returns whether it wrote. */
 export async function saveCertificate(vault: Vault, tenant: TenantId, found: Certificate): Promise<boolean> {
-  const stored = await vault.record(tenant, "tls", Tls);
-  if (stored?.data.certificate === found.certificate) return false;
-  const record = {
-    ...stored?.data,
-    certificate: found.certificate,
-    private_key: await seal(vault, tenant, found.privateKey),
-    not_after: notAfter(found.certificate),
-  };
-  await vault.writeRecord(tenant, "tls", record, stored?.version ?? 0);
-  return true;
+  return vault.updateRecord(tenant, "tls", Tls, async (stored) => {
+    if (stored?.data.certificate === found.certificate) return undefined;
+    return {
+      ...stored?.data,
+      certificate: found.certificate,
+      private_key: await seal(vault, tenant, found.privateKey),
+      not_after: notAfter(found.certificate),
+    };
+  });
 }

@@ -81,6 +81,9 @@ export async function startMailu(settings: Settings, host: HostAddress, secrets:
   const script = `
     set -eu
     umask 077
+    # What a killed run began goes on here without it: two at once would pull the files from under each other.
+    exec 9< ${MAILU_HOME}
+    flock -w 600 9 || { echo "another run has been starting Mailu here for 10 minutes" >&2; exit 1; }
     changed=
     [ -s ${CERTIFICATE_FILE} ] && [ -s ${CERTIFICATE_KEY_FILE} ] || rm -f ${CERTIFICATE_FILE} ${CERTIFICATE_KEY_FILE}
     while read -r when path sum data; do
@@ -103,7 +106,7 @@ export async function startMailu(settings: Settings, host: HostAddress, secrets:
       mv -f ${CERTIFICATE_FILE}.new ${CERTIFICATE_FILE}
       changed=yes
     fi
-    docker compose -f ${COMPOSE_FILE} up -d \${changed:+--force-recreate} >&2`;
+    docker compose -f ${COMPOSE_FILE} up -d \${changed:+--force-recreate} >&2 9<&-`;
   // Pulling the images of a fresh host takes minutes.
   await onHost(settings, host, script, { stdin: files.join(""), timeoutSeconds: 900 });
 }

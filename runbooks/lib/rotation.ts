@@ -101,6 +101,18 @@ export class Rotating {
     return this.#record.password;
   }
 
+  /**
+   * The ciphertext of the password that must log in now, whoever holds the record: the pending one's, else the
+   * tenant's current one. Undefined where the tenant has none.
+   */
+  async due(): Promise<string | undefined> {
+    const [stored, admin] = await Promise.all([
+      this.#vault.record(this.tenant, "rotation", Rotation),
+      this.#vault.record(this.tenant, "admin", Admin),
+    ]);
+    return stored !== undefined && isPending(stored.data.state) ? stored.data.password : admin?.data.password;
+  }
+
   /** Stores that `state` was reached; never goes back. */
   async advance(state: State): Promise<void> {
     if (isBefore(this.#record.state, state)) await this.#write({ state });

@@ -1,6 +1,7 @@
 // `smtp/{tenant}/server`: where a tenant's Mailu answers. Made from what the stack knows, checked against the
 // other tenants', written once logins were proven there.
 import { adminAddress, apiUrl, IMAP_PORT, SMTP_PORT, type TenantId } from "../../stacks/names.ts";
+import { canonicalJson } from "./audit-chain.ts";
 import { RunbookError } from "./errors.ts";
 import type { Login } from "./mail-login.ts";
 import { Server } from "./records.ts";
@@ -83,7 +84,9 @@ export const loginAt = (server: Server): Omit<Login, "trust" | "password"> => ({
 
 /** Stores the record unless Vault has it already; fields that others added stay. */
 export async function recordServer(vault: Vault, tenant: TenantId, server: Server): Promise<void> {
-  const stored = await vault.record(tenant, "server", Server);
-  if (stored !== undefined && JSON.stringify(stored.data) === JSON.stringify(server)) return;
-  await vault.writeRecord(tenant, "server", { ...stored?.data, ...server }, stored?.version ?? 0);
+  await vault.updateRecord(tenant, "server", Server, (stored) =>
+    stored !== undefined && canonicalJson(stored.data) === canonicalJson({ ...stored.data, ...server })
+      ? undefined
+      : { ...stored?.data, ...server },
+  );
 }

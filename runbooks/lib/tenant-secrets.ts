@@ -1,5 +1,5 @@
 // Everything that Vault keeps for a tenant and a rebuild needs, read at once and decrypted at once.
-import type { TenantId } from "../../stacks/names.ts";
+import { KV_MOUNT, type RecordName, type TenantId } from "../../stacks/names.ts";
 import { RunbookError } from "./errors.ts";
 import type { HostSecrets } from "./mail-host.ts";
 import { Admin, Dkim, Mailu, Server, Tls } from "./records.ts";
@@ -26,9 +26,8 @@ export async function readTenant(vault: Vault, tenant: TenantId): Promise<Tenant
   ]);
   if (admin !== undefined && mailu !== undefined && dkim !== undefined)
     return { admin, mailu, dkim, tls, server };
-  const missing = Object.entries({ admin, mailu, dkim }).flatMap(([name, record]) =>
-    record === undefined ? [name] : [],
-  );
+  const missing = ONBOARDED.filter((name) => ({ admin, mailu, dkim })[name] === undefined);
+  await requireNotDeleted(vault, tenant, missing);
   throw new RunbookError(`Vault has no ${missing.join(", no ")} record for tenant ${tenant}`, {
     exit: "usage",
     next:
@@ -37,6 +36,25 @@ export async function readTenant(vault: Vault, tenant: TenantId): Promise<Tenant
         : `npx runbook onboard-tenant --tenant ${tenant} --domain …   # completes what an interrupted onboarding left out`,
   });
 }
+
+/** Throws refused (4) for a record that somebody deleted and Vault still has: it is brought back, not made anew. */
+export async function requireNotDeleted(
+  vault: Vault,
+  tenant: TenantId,
+  names: readonly RecordName[],
+): Promise<void> {
+  for (const name of names) {
+    const version = await vault.deletedVersion(tenant, name);
+    if (version === undefined) continue;
+    throw new RunbookError(`smtp/${tenant}/${name} was deleted from Vault, and can be brought back`, {
+      exit: "refused",
+      next: `vault kv undelete -mount=${KV_MOUNT} -versions=${version} ${tenant}/${name}   # then run this again`,
+    });
+  }
+}
+
+/** The records that onboarding makes; `admin` is what makes a tenant. */
+export const ONBOARDED = ["admin", "mailu", "dkim"] as const;
 
 /** Decrypts what a host gets, and tries the admin password too, so that it is known before anything changes. */
 export async function decryptForHost(

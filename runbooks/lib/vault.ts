@@ -117,6 +117,52 @@ export class Vault {
     }
   }
 
+  /**
+   * Changes a record on top of whatever it holds by then: `change` is asked again when somebody else was faster.
+   * It gets undefined where there is no record, and returns undefined to leave things as they are. Returns
+   * whether anything was written.
+   */
+  async updateRecord<T>(
+    tenant: TenantId,
+    name: RecordName,
+    schema: z.ZodType<T>,
+    change: (
+      stored: Stored<T> | undefined,
+    ) => Promise<Record<string, unknown> | undefined> | Record<string, unknown> | undefined,
+  ): Promise<boolean> {
+    for (let attempt = 1; ; attempt++) {
+      const stored = await this.record(tenant, name, schema);
+      const next = await change(stored);
+      if (next === undefined) return false;
+      try {
+        await this.writeRecord(tenant, name, next, stored?.version ?? 0);
+        return true;
+      } catch (error) {
+        if (!(error instanceof CasConflict)) throw error;
+        if (attempt < 5) continue;
+        throw new RunbookError(`Others keep writing ${KV_MOUNT}/${tenant}/${name}`, {
+          exit: "refused",
+          next: "wait for them to end, then run this again",
+          cause: error,
+        });
+      }
+    }
+  }
+
+  /** The version of a record that was deleted and can still be brought back; undefined for every other record. */
+  async deletedVersion(tenant: TenantId, name: RecordName): Promise<number | undefined> {
+    try {
+      await this.#client.read(recordPath(tenant, name));
+      return undefined;
+    } catch (error) {
+      // Vault's 404 for a deleted version tells its number; the rights on the metadata aren't needed.
+      const gone = KvDeleted.safeParse(error);
+      return gone.success && !gone.data.response.body.data.metadata.destroyed
+        ? gone.data.response.body.data.metadata.version
+        : undefined;
+    }
+  }
+
   /** Patches custom metadata: keys not named here stay. Values are at most 512 bytes. */
   async patchMetadata(
     tenant: TenantId,
@@ -217,6 +263,14 @@ const KvRead = z.object({
   data: z.object({
     data: z.record(z.string(), z.unknown()).nullable(),
     metadata: z.object({ version: z.number().int(), custom_metadata: CustomMetadata }),
+  }),
+});
+const KvDeleted = z.object({
+  response: z.object({
+    statusCode: z.literal(404),
+    body: z.object({
+      data: z.object({ metadata: z.object({ version: z.number().int(), destroyed: z.boolean() }) }),
+    }),
   }),
 });
 const KvWrite = z.object({ data: z.object({ version: z.number().int() }) });
