@@ -16,7 +16,7 @@ import {
   TRANSIT_MOUNT,
   transitKey,
 } from "../../stacks/names.ts";
-import { addressOf, hosts, lab, vault } from "./lab.ts";
+import { addressOf, hosts, lab, program, vault } from "./lab.ts";
 
 /** Everything that a run could have changed of these tenants: records' metadata whole, the keys, the tenants' names. */
 export async function vaultState(...tenants: LabTenant[]): Promise<Record<string, unknown>> {
@@ -62,6 +62,15 @@ export async function mailuCalls(tenant: LabTenant): Promise<string[]> {
 
 /** Those that change something. */
 export const writesOf = (calls: string[]): string[] => calls.filter((call) => !call.startsWith("GET "));
+
+/** Runs a command on the tenant's host, whatever host that is, and returns what it printed. */
+export async function onHost(tenant: LabTenant, command: string): Promise<string> {
+  const trust = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"];
+  const options = trust.flatMap((option) => ["-o", option]);
+  const done = await program("ssh", [...options, `root@${await addressOf(tenant.id)}`, command]);
+  if (done.code !== 0) throw new Error(`'${command}' failed on ${tenant.id}'s host: ${done.stderr}`);
+  return done.stdout;
+}
 
 /** A password with every character of base64 that could be mistaken for something else. */
 export const awkwardPassword = (): string => `+/${randomBytes(45).toString("base64")}/+==`;
