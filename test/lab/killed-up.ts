@@ -2,7 +2,7 @@
 // engine alone, as by the kernel for want of memory, or with everything that it started, as by a terminal that closes.
 import { type ChildProcess, spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
-import { expect } from "vitest";
+import { expect, onTestFinished } from "vitest";
 import type { LabTenant } from "../../scripts/lab/tenants.ts";
 import { tenantStack } from "../../stacks/names.ts";
 import { lab, pulumi } from "./lab.ts";
@@ -49,6 +49,10 @@ async function upUntil(
   const engine = spawn("pulumi", [...args, "--color", "never"], {
     env: lab.env,
     stdio: ["ignore", "pipe", "pipe"],
+  });
+  // Whatever a test finds, nothing may go on working on the stack, or stand still on it, afterwards.
+  onTestFinished(() => {
+    if (engine.exitCode === null && engine.signalCode === null) signalAll(engine, "SIGKILL");
   });
   const ended = new Promise<string>((resolve) => engine.once("exit", (_, signal) => resolve(`${signal}`)));
   let said = "";

@@ -19,12 +19,13 @@ export function searchFor(secrets: readonly Secret[]): Search {
   return (text) => [...new Set(needles.filter(({ form }) => text.includes(form)).map(({ what }) => what))];
 }
 
-/** Every form of a secret; of a long one, its first line, its last and the one in the middle stand for all. */
+/**
+ * Every form of a secret. Of a private key two lines stand for all: its first and, in an elliptic one, its last hold
+ * the public half, which lies in certificates and in DNS.
+ */
 export function forms(value: string): string[] {
   const lines = value.split("\n").filter((line) => line.length > 20 && !line.startsWith("-----"));
-  const chosen = new Set(
-    [lines[0], lines[lines.length >> 1], lines.at(-1)].filter((one) => one !== undefined),
-  );
+  const chosen = new Set([lines[lines.length >> 1], lines.at(-2)].filter((line) => line !== undefined));
   return [...chosen].flatMap((line) => [
     line,
     ...[0, 1, 2].flatMap((before) => base64Core(line, before)),
