@@ -1,6 +1,7 @@
 // What a runbook does on a mail host over ssh: look whether it can carry Mailu, put secrets in place, start
 // Mailu, and read the certificate back. Each is one round trip, and each may be repeated.
-import { createHash } from "node:crypto";
+import { createHash, createPrivateKey, X509Certificate } from "node:crypto";
+import { dirname } from "node:path";
 import {
   API_TOKEN_FILE,
   CERTIFICATE_FILE,
@@ -85,7 +86,11 @@ export async function startMailu(settings: Settings, host: HostAddress, secrets:
     exec 9< ${MAILU_HOME}
     flock -w 600 9 || { echo "another run has been starting Mailu here for 10 minutes" >&2; exit 1; }
     changed=
-    [ -s ${CERTIFICATE_FILE} ] && [ -s ${CERTIFICATE_KEY_FILE} ] || rm -f ${CERTIFICATE_FILE} ${CERTIFICATE_KEY_FILE}
+    # One without the other, as a host that died in mid-renewal leaves them, is none.
+    for_certificate=$(openssl x509 -in ${CERTIFICATE_FILE} -noout -pubkey 2>/dev/null) || :
+    for_key=$(openssl pkey -in ${CERTIFICATE_KEY_FILE} -pubout 2>/dev/null) || :
+    [ -s ${CERTIFICATE_FILE} ] && [ -s ${CERTIFICATE_KEY_FILE} ] && [ "$for_certificate" = "$for_key" ] ||
+      rm -f ${CERTIFICATE_FILE} ${CERTIFICATE_KEY_FILE}
     while read -r when path sum data; do
       if [ "$when" = absent ] && [ -s "$path" ]; then continue; fi
       [ -e "$path" ] && [ "$(sha256sum < "$path" | cut -d' ' -f1)" = "$sum" ] && continue
@@ -111,12 +116,32 @@ export async function startMailu(settings: Settings, host: HostAddress, secrets:
   await onHost(settings, host, script, { stdin: files.join(""), timeoutSeconds: 900 });
 }
 
-/** Reads the certificate chain and its key from the host; the key is registered for redaction. */
+/**
+ * Reads the certificate chain and its key from the host; the key is registered for redaction. Throws failed (1)
+ * when they don't belong together: a renewal may be between its two files.
+ */
 export async function readCertificate(settings: Settings, host: HostAddress): Promise<Certificate> {
   const script = `set -eu; cat ${CERTIFICATE_FILE}; echo; echo =; cat ${CERTIFICATE_KEY_FILE}`;
   const [certificate = "", privateKey = ""] = (await onHost(settings, host, script)).split("\n=\n");
   registerSecret(privateKey);
+  if (!belongTogether(certificate, privateKey)) {
+    throw new RunbookError(
+      `On ${host.address} the key in ${CERTIFICATE_KEY_FILE} doesn't belong to the certificate in ${CERTIFICATE_FILE}`,
+      {
+        exit: "failed",
+        next: `run this again in a minute: a renewal may be at work; else see ssh ${settings.ssh.user}@${host.address} ls -l ${dirname(CERTIFICATE_FILE)}`,
+      },
+    );
+  }
   return { certificate: `${certificate.trim()}\n`, privateKey };
+}
+
+function belongTogether(certificate: string, privateKey: string): boolean {
+  try {
+    return new X509Certificate(certificate).checkPrivateKey(createPrivateKey(privateKey));
+  } catch {
+    return false;
+  }
 }
 
 /** One line for the script: when to write, where, the SHA-256 and the content in base64. */
