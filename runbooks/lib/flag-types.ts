@@ -16,6 +16,33 @@ export const domainFlag = z.string().superRefine((text, context) => {
   if (problem !== undefined) context.addIssue({ code: "custom", message: problem });
 });
 
+/** An incident's id, already checked: safe in metadata (512 bytes), a file's name, a shell word and a mail header. */
+export type IncidentId = string & { readonly __incidentId: never };
+
+export const incidentFlag = z
+  .string()
+  .regex(
+    /^[A-Za-z0-9](?:[A-Za-z0-9._:#-]{0,62}[A-Za-z0-9])?$/,
+    "takes up to 64 letters, digits and . _ : # - such as INC-2024-001",
+  )
+  .transform((text) => text as IncidentId)
+  .describe("the incident's id");
+
+/** What could forge a second line in a log or turn a text around on a screen. */
+const UNPRINTABLE = /[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/u;
+
+/** A sentence by a person; it ends up in the audit log, in alerts and on other people's terminals. */
+export const sentenceFlag = z
+  .string()
+  .transform((text) => text.trim())
+  .pipe(
+    z
+      .string()
+      .min(1, "takes a text that isn't empty")
+      .max(500, "takes at most 500 characters")
+      .refine((text) => !UNPRINTABLE.test(text), "takes one line of text without control characters"),
+  );
+
 export const emailFlag = z.email("is not an e-mail address");
 
 export const takeOverFlag = z
