@@ -6,8 +6,9 @@ import { fileURLToPath } from "node:url";
 import { parseDocument } from "yaml";
 import { z } from "zod";
 import { messageOf, RunbookError } from "./errors.ts";
-import { nearest } from "./flags.ts";
+import { type Notify, NotifySection, notifyOf } from "./notify-settings.ts";
 import { registerSecret } from "./redact.ts";
+import { settingsProblems } from "./settings-problems.ts";
 
 const url = z
   .string()
@@ -22,6 +23,12 @@ const File = z.strictObject({
     .strictObject({ user: text.default("root"), identity_file: text.optional() })
     .default({ user: "root" }),
   pulumi: z.strictObject({ project_dir: text.optional() }).default({}),
+  notify: NotifySection.optional(),
+  backup: z
+    .strictObject({
+      after_response: z.array(text).min(1, { error: "takes a command and its arguments" }).optional(),
+    })
+    .default({}),
 });
 
 /** Every path is absolute. */
@@ -33,6 +40,12 @@ export interface Settings {
   audit: { log: string; bucket: string | undefined };
   ssh: { user: string; identity_file: string | undefined };
   pulumi: { project_dir: string };
+  /** Who is told of incidents; undefined: nobody. */
+  notify: Notify | undefined;
+  backup: {
+    /** The command, with its arguments, that starts a backup after a response to a compromise. */
+    after_response: string[] | undefined;
+  };
 }
 
 /**
@@ -41,14 +54,10 @@ export interface Settings {
  */
 export function loadSettings(env: NodeJS.ProcessEnv = process.env): Settings {
   const file = resolve(env.RECOVERY_CONFIG || "recovery.yaml");
-  const checked = File.safeParse(parseYaml(file, readText(file)) ?? {});
-  if (!checked.success) {
-    const problems = checked.error.issues.flatMap((issue) =>
-      describe(issue, parseYaml(file, readText(file))),
-    );
-    throw bad(file, problems.join("; "));
-  }
-  const { vault, audit, ssh, pulumi } = checked.data;
+  const content = parseYaml(file, readText(file)) ?? {};
+  const checked = File.safeParse(content);
+  if (!checked.success) throw bad(file, settingsProblems(File, checked.error, content).join("; "));
+  const { vault, audit, ssh, pulumi, notify, backup } = checked.data;
   const path = (text: string) =>
     text.startsWith("~/") ? join(homedir(), text.slice(2)) : resolve(dirname(file), text);
   return {
@@ -60,6 +69,8 @@ export function loadSettings(env: NodeJS.ProcessEnv = process.env): Settings {
       identity_file: ssh.identity_file === undefined ? undefined : path(ssh.identity_file),
     },
     pulumi: { project_dir: pulumi.project_dir === undefined ? REPOSITORY : path(pulumi.project_dir) },
+    notify: notify === undefined ? undefined : notifyOf(notify, path),
+    backup: { after_response: backup.after_response },
   };
 }
 
@@ -162,48 +173,6 @@ function parseYaml(file: string, text: string): unknown {
   const error = document.errors[0];
   if (error === undefined) return document.toJS() as unknown;
   throw bad(file, `line ${error.linePos?.[0].line ?? "?"} is not YAML (${error.code})`);
-}
-
-function describe(issue: z.core.$ZodIssue, content: unknown): string[] {
-  const key = issue.path.join(".");
-  if (issue.code === "unrecognized_keys") {
-    const takes = keysAt(issue.path);
-    return issue.keys.map((unknown) => {
-      const meant = nearest(unknown, takes);
-      const name = key === "" ? unknown : `${key}.${unknown}`;
-      return `${name} is not a setting${meant === undefined ? "" : ` (did you mean ${meant}?)`}: ${key || "the file"} takes ${takes.join(", ")}`;
-    });
-  }
-  const got = issue.path.reduce<unknown>(
-    (at, part) =>
-      typeof at === "object" && at !== null ? (at as Record<PropertyKey, unknown>)[part] : undefined,
-    content,
-  );
-  if (got === undefined || got === null) {
-    const keys = keysAt(issue.path);
-    return [`${key} is missing${keys.length > 0 ? `: it takes ${keys.join(", ")}` : ""}`];
-  }
-  const takes =
-    issue.code === "invalid_type" ? `takes ${WORDS[issue.expected] ?? issue.expected}` : issue.message;
-  return [`${key || "the file"} is ${shown(got)} but ${takes}`];
-}
-
-const WORDS: Record<string, string> = { string: "a text", object: "keys below it" };
-
-/** A password in a URL is the one thing that a wrong value may plausibly hold. */
-const shown = (value: unknown): string =>
-  JSON.stringify(value)
-    .replace(/\/\/[^/@"]*@/, "//…@")
-    .slice(0, 80);
-
-function keysAt(path: PropertyKey[]): string[] {
-  let schema: unknown = File;
-  for (const part of path) {
-    schema = schema instanceof z.ZodDefault ? schema.unwrap() : schema;
-    schema = schema instanceof z.ZodObject ? schema.shape[String(part)] : undefined;
-  }
-  schema = schema instanceof z.ZodDefault ? schema.unwrap() : schema;
-  return schema instanceof z.ZodObject ? Object.keys(schema.shape) : [];
 }
 
 function bad(file: string, problem: string): RunbookError {

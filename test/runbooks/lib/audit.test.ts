@@ -28,6 +28,8 @@ function settings(log = path): Settings {
     audit: { log, bucket: undefined },
     ssh: { user: "root", identity_file: undefined },
     pulumi: { project_dir: folder },
+    notify: undefined,
+    backup: { after_response: undefined },
   };
 }
 
