@@ -26,7 +26,7 @@ import { openSession } from "./lib/session.ts";
 import type { HostAddress } from "./lib/ssh.ts";
 import { decryptForHost, readTenant } from "./lib/tenant-secrets.ts";
 import { tlsTrust } from "./lib/tls-trust.ts";
-import { rotateKeyBeyond, seal } from "./lib/transit.ts";
+import { open, rotateKeyBeyond, seal } from "./lib/transit.ts";
 import { fingerprint, type Stored, type Vault } from "./lib/vault.ts";
 
 export default defineRunbook({
@@ -92,7 +92,7 @@ export default defineRunbook({
           host_key: server.host_key,
         },
         prepare: (admin) => passwordFor(vault, tenant, admin),
-        takeOver: run.flags.takeOver,
+        takeOver: run.flags.takeOver ? "now" : "watch",
       }),
     );
     if (rotating !== undefined) run.onExit(() => rotating.release());
@@ -101,7 +101,8 @@ export default defineRunbook({
       if (rotating === undefined || started === undefined) return;
       await rotating.confirm();
       await started.mailu.ensureDomain(server.domain);
-      password = await installPassword(vault, rotating, {
+      password = await installPassword(rotating, {
+        decrypt: (ciphertext) => open(vault, tenant, ciphertext, `the rotation's password of ${tenant}`),
         set: (plaintext) => started.mailu.setAdminPassword(server.domain, plaintext),
         logsIn: async (plaintext) =>
           (await smtpLogin({ ...loginAt(server), trust: started.trust, password: plaintext })).result ===

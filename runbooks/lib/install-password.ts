@@ -3,11 +3,12 @@
 // just before, and another just after that puts right what came too late.
 import { RunbookError } from "./errors.ts";
 import type { Rotating } from "./rotation.ts";
-import { open } from "./transit.ts";
-import type { Vault } from "./vault.ts";
+import { Overtaken } from "./rotation-begin.ts";
 
-/** The server, as far as it is needed here. */
+/** The server and the tenant's key, as far as they are needed here. */
 export interface PasswordServer {
+  /** The plaintext of a ciphertext of the tenant's. */
+  readonly decrypt: (ciphertext: string) => Promise<string>;
   /** Sets the administrator's password; may be repeated. */
   readonly set: (plaintext: string) => Promise<void>;
   /** Whether this password is accepted now. */
@@ -22,24 +23,18 @@ const ATTEMPTS = 5;
 
 /**
  * Sets the password that the rotation record holds, again if Vault got another one meanwhile, and returns it.
- * Throws refused (4) when somebody else took over the rotation; the server then has the password of theirs.
+ * Throws Overtaken (4) when somebody else took over the rotation; the server then has the password of theirs.
  */
-export async function installPassword(
-  vault: Vault,
-  rotating: Rotating,
-  server: PasswordServer,
-): Promise<string> {
-  const decrypt = (ciphertext: string): Promise<string> =>
-    open(vault, rotating.tenant, ciphertext, `the rotation's password of ${rotating.tenant}`);
-  let wanted = await rotating.confirm();
+export async function installPassword(rotating: Rotating, server: PasswordServer): Promise<string> {
+  let wanted = rotating.record.password;
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-    const plaintext = await decrypt(wanted);
+    const plaintext = await server.decrypt(wanted);
     const looked = performance.now();
     const before = await rotating.confirm();
     if (before === wanted && performance.now() - looked < FRESH_MS) {
       await server.set(plaintext);
       const after = await rotating.confirm().catch(async (error: unknown) => {
-        if (error instanceof RunbookError && error.exitCode === 4) await yieldTo(rotating, decrypt, server);
+        if (error instanceof Overtaken) await yieldTo(rotating, server);
         throw error;
       });
       if (after === wanted) return plaintext;
@@ -53,17 +48,13 @@ export async function installPassword(
 }
 
 /** Sees to it that the password of whoever took over is the one that logs in, until nobody changes it any more. */
-async function yieldTo(
-  rotating: Rotating,
-  decrypt: (ciphertext: string) => Promise<string>,
-  server: PasswordServer,
-): Promise<void> {
+async function yieldTo(rotating: Rotating, server: PasswordServer): Promise<void> {
   let seen: string | undefined;
   for (;;) {
     const theirs = await rotating.due();
     if (theirs === undefined || theirs === seen) return;
     seen = theirs;
-    const plaintext = await decrypt(theirs);
+    const plaintext = await server.decrypt(theirs);
     if (!(await server.logsIn(plaintext))) await server.set(plaintext);
   }
 }

@@ -17,12 +17,12 @@ export interface Login {
 }
 
 /**
- * What a server said to a login. Only `refused` (535 / NO) means that the credential is wrong: a rate limit, a
- * timeout or a disconnection is `inconclusive`.
+ * What a server said to a login. Only `refused` (535 / NO) means that the credential is wrong: `limited` (451) says
+ * that the server lets nobody in for now, and a timeout or a disconnection says nothing.
  */
 export type Verdict =
   | { readonly result: "accepted" }
-  | { readonly result: "refused" | "inconclusive"; readonly said: string };
+  | { readonly result: "refused" | "limited" | "inconclusive"; readonly said: string };
 
 /** Tries SMTP AUTH over TLS and logs out again. */
 export async function smtpLogin(login: Login): Promise<Verdict> {
@@ -41,8 +41,9 @@ export async function smtpLogin(login: Login): Promise<Verdict> {
     await transport.verify();
     return { result: "accepted" };
   } catch (error) {
-    const refused = (error as { responseCode?: number }).responseCode === 535;
-    return { result: refused ? "refused" : "inconclusive", said: `SMTP: ${(error as Error).message}` };
+    const code = (error as { responseCode?: number }).responseCode;
+    const result = code === 535 ? "refused" : code === 451 ? "limited" : "inconclusive";
+    return { result, said: `SMTP: ${(error as Error).message}` };
   } finally {
     transport.close();
   }
@@ -70,9 +71,17 @@ export async function imapLogin(login: Login): Promise<Verdict> {
     await client.connect();
     return { result: "accepted" };
   } catch (error) {
-    const failure = error as Error & { authenticationFailed?: boolean; responseText?: string };
+    const failure = error as Error & {
+      authenticationFailed?: boolean;
+      responseText?: string;
+      serverResponseCode?: string;
+    };
     const said = `IMAP: ${failure.responseText ?? failure.message}`;
-    return { result: failure.authenticationFailed ? "refused" : "inconclusive", said };
+    // Every NO is an authentication failure to the library; only the code (RFC 5530) tells why.
+    const code = failure.serverResponseCode;
+    if (failure.authenticationFailed !== true) return { result: "inconclusive", said };
+    if (code === undefined || code === "AUTHENTICATIONFAILED") return { result: "refused", said };
+    return { result: code === "LIMIT" || code === "UNAVAILABLE" ? "limited" : "inconclusive", said };
   } finally {
     client.close();
   }

@@ -85,6 +85,23 @@ export const Holder = z.object({
 });
 export type Holder = z.infer<typeof Holder>;
 
+/** What was found beside the password after a reset: kept in the record, so that whoever resumes can tell of it. */
+export const Findings = z.looseObject({
+  /** App tokens of the account that were deleted, as Mailu lists them. */
+  tokens_deleted: z.array(
+    z.object({ id: z.string(), comment: z.string().nullable(), created: z.string().nullable() }),
+  ),
+  /** One sentence each, with what to do about it. */
+  reported: z.array(z.string()),
+  /** What could not be looked at, and why. */
+  unknown: z.array(z.string()),
+});
+export type Findings = z.infer<typeof Findings>;
+
+/** What the server said to the old password: only `refused` (535) proves it dead. */
+export const OldProof = z.enum(["refused", "accepted", "inconclusive", "unavailable"]);
+export type OldProof = z.infer<typeof OldProof>;
+
 /** `smtp/{tenant}/rotation`: the write-ahead record of everything that sets a Mailu password. Never deleted. */
 export const Rotation = z.looseObject({
   state: z.enum(STATES),
@@ -101,8 +118,18 @@ export const Rotation = z.looseObject({
   /** Version of `admin` that this rotation started from, and the SHA-256 (hex) of its ciphertext. */
   base_version: z.number().int().min(0),
   base_sha256: z.string(),
+  /** Versions of `admin` that this rotation replaces: the one it started from, and what others wrote meanwhile. */
+  old_versions: z.array(z.number().int()).default([]),
   /** Whether the rotation brings a new password (and so ends in a new version of `admin`). */
   rotates: z.boolean(),
+  /** Passwords that the server took and then refused at the login, by the SHA-256 of their ciphertext. */
+  rejected: z.array(z.object({ sha256: z.string(), said: z.string(), at: Time })).default([]),
+  /** How the new password was proven: by logins, or only by its hash where the server lets nobody log in. */
+  new_proof: z.enum(["login", "hash"]).nullable().default(null),
+  old_proof: OldProof.nullable().default(null),
+  findings: Findings.nullable().default(null),
+  /** Names of the audit events that are stored before the record is cleared. */
+  events_due: z.array(z.string()).default([]),
   displayed: z.boolean(),
   holder: Holder.nullable(),
   history: z.array(z.object({ incident: z.string(), version: z.number().int() })).default([]),

@@ -2,26 +2,20 @@
 // same time and nothing that was begun is forgotten. It is a write-ahead record: the new password lies in it,
 // encrypted, before any server hears of it, so no password is ever unknown.
 import type { TenantId } from "../../stacks/names.ts";
-import { RunbookError } from "./errors.ts";
 import { thisHolder } from "./holder.ts";
 import { Admin, isBefore, isPending, Rotation, type State } from "./records.ts";
+import { begin, goesOn, Overtaken, type RotationRequest, resume } from "./rotation-begin.ts";
 import { requireAbandoned } from "./take-over.ts";
-import { CasConflict, fingerprint, type Stored, type Vault } from "./vault.ts";
-
-/** What a new rotation is for; `prepare` is asked for a password only when no rotation is pending. */
-export interface RotationRequest {
-  readonly kind: Rotation["kind"];
-  readonly run: string;
-  readonly reason: string;
-  readonly details: Record<string, unknown>;
-  /** Decides on the password to install, given the current one: its ciphertext, and whether it is new. */
-  readonly prepare: (admin: Stored<Admin>) => Promise<{ password: string; rotates: boolean }>;
-  /** Take over from a holder that can't be seen from here without watching it for a minute. */
-  readonly takeOver?: boolean;
-}
+import { CasConflict, fingerprint, type Vault } from "./vault.ts";
 
 /** Milliseconds between a holder's signs of life. */
 const HEARTBEAT_MS = 15_000;
+
+/** How often a write is tried again after somebody else's. */
+const ATTEMPTS = 5;
+
+/** Incidents that a record remembers. */
+const HISTORY = 20;
 
 /** A rotation record that this process holds. Every write is compare-and-set over the version last seen. */
 export class Rotating {
@@ -48,28 +42,27 @@ export class Rotating {
   }
 
   /**
-   * Takes the tenant's rotation: adopts a pending one whose holder is gone, else begins the requested one.
-   * Throws refused (4) that names the holder and since when, if one is at work.
+   * Takes the tenant's rotation: goes on with a pending one whose holder is gone, or with a finished one of the same
+   * incident, else begins the requested one. Throws Held (4) that names the holder and since when, if one is at work.
    */
   static async take(vault: Vault, tenant: TenantId, request: RotationRequest): Promise<Rotating> {
-    for (let attempt = 0; attempt < 5; attempt++) {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const stored = await vault.record(tenant, "rotation", Rotation);
-      const pending = stored !== undefined && isPending(stored.data.state) ? stored : undefined;
-      if (pending !== undefined) await requireAbandoned(vault, tenant, pending, request.takeOver ?? false);
-      const holder = thisHolder(request.run, vault.user);
+      const there = stored !== undefined && goesOn(stored.data, request) ? stored : undefined;
+      if (there !== undefined) await requireAbandoned(vault, tenant, there, request.takeOver);
       const record =
-        pending === undefined
+        there === undefined
           ? await begin(vault, tenant, stored, request)
-          : await resume(vault, tenant, pending.data, request);
+          : await resume(vault, tenant, there.data, request);
+      const held = { ...record, holder: thisHolder(request.run, vault.user) };
       try {
-        const held = { ...record, holder };
         const version = await vault.writeRecord(tenant, "rotation", held, stored?.version ?? 0);
         return new Rotating(vault, tenant, request.run, { record: held, version });
       } catch (error) {
         if (!(error instanceof CasConflict)) throw error;
       }
     }
-    throw overtaken(tenant, "others keep writing its rotation record");
+    throw new Overtaken(tenant, "others keep writing its rotation record");
   }
 
   get record(): Readonly<Rotation> {
@@ -77,7 +70,7 @@ export class Rotating {
   }
 
   /**
-   * Looks again at Vault, just before and just after a password is set: throws refused (4) when somebody took
+   * Looks again at Vault, just before and just after a password is set: throws Overtaken (4) when somebody took
    * over, and brings the record up to date when `admin` was written meanwhile, since Vault's current password
    * is the one that must log in. Returns the ciphertext to install.
    */
@@ -87,14 +80,15 @@ export class Rotating {
       this.#vault.record(this.tenant, "admin", Admin),
     ]);
     if (stored?.data.holder?.run !== this.#run) {
-      throw overtaken(this.tenant, `${stored?.data.holder?.user ?? "somebody"} took over its rotation`);
+      throw new Overtaken(this.tenant, `${stored?.data.holder?.user ?? "somebody"} took over its rotation`);
     }
-    if (admin === undefined) throw overtaken(this.tenant, "its credential was removed from Vault");
+    if (admin === undefined) throw new Overtaken(this.tenant, "its credential was removed from Vault");
     if (admin.version !== this.#record.base_version && admin.data.password !== this.#record.password) {
       const base = { base_version: admin.version, base_sha256: fingerprint(admin.data.password) };
+      const { rotates, state, old_versions } = this.#record;
       await this.#write(
-        this.#record.rotates && this.#committed() === false
-          ? base
+        rotates && isBefore(state, "COMMITTED")
+          ? { ...base, old_versions: [...old_versions, admin.version] }
           : { ...base, password: admin.data.password },
       );
     }
@@ -113,37 +107,60 @@ export class Rotating {
     return stored !== undefined && isPending(stored.data.state) ? stored.data.password : admin?.data.password;
   }
 
-  /** Stores that `state` was reached; never goes back. */
-  async advance(state: State): Promise<void> {
-    if (isBefore(this.#record.state, state)) await this.#write({ state });
+  /** Stores that `state` was reached, and what was found out on the way; never goes back. */
+  async advance(state: State, found: Partial<Rotation> = {}): Promise<void> {
+    if (isBefore(this.#record.state, state)) await this.#write({ ...found, state });
+    else if (Object.keys(found).length > 0) await this.#write(found);
+  }
+
+  /** Goes back to PREPARED with another password, since the server refused this one: what it said is kept. */
+  async prepareAnew(password: string, said: string): Promise<void> {
+    const rejected = { sha256: fingerprint(this.#record.password), said, at: new Date().toISOString() };
+    await this.#write({ state: "PREPARED", password, rejected: [...this.#record.rejected, rejected] });
+  }
+
+  /** Opens a finished rotation again for events that it owes since; its password stays as it is. */
+  async reopen(change: Pick<Rotation, "kind" | "reason" | "details" | "events_due">): Promise<void> {
+    await this.#write({ ...change, state: "MARKED" });
   }
 
   /**
    * Makes the new password the tenant's current one and keeps all other fields; nothing to do where the
    * rotation brings none or a run before this one got that far. Returns the current version.
+   * @param reinstall called when somebody stored another password meanwhile, which may be what the server has now.
    */
-  async commit(now: Date): Promise<number> {
-    const admin = await this.#vault.record(this.tenant, "admin", Admin);
-    if (admin === undefined) throw overtaken(this.tenant, "its credential was removed from Vault");
-    if (admin.data.password === this.#record.password) return admin.version;
-    const next = { ...admin.data, password: this.#record.password, last_rotated: now.toISOString() };
-    try {
-      return await this.#vault.writeRecord(this.tenant, "admin", next, this.#record.base_version);
-    } catch (error) {
-      throw error instanceof CasConflict
-        ? overtaken(this.tenant, "somebody else stored a credential")
-        : error;
+  async commit(now: Date, reinstall?: () => Promise<void>): Promise<number> {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const admin = await this.#vault.record(this.tenant, "admin", Admin);
+      if (admin === undefined) throw new Overtaken(this.tenant, "its credential was removed from Vault");
+      const { password, base_version, base_sha256 } = this.#record;
+      if (admin.data.password === password) return admin.version;
+      const next = { ...admin.data, password, last_rotated: now.toISOString() };
+      try {
+        return await this.#vault.writeRecord(this.tenant, "admin", next, base_version);
+      } catch (error) {
+        if (!(error instanceof CasConflict)) throw error;
+        if (reinstall === undefined) throw new Overtaken(this.tenant, "somebody else stored a credential");
+      }
+      await this.confirm();
+      if (this.#record.base_sha256 !== base_sha256) await reinstall();
     }
+    throw new Overtaken(this.tenant, "others keep storing a credential");
+  }
+
+  /** Ends the rotation: the record remembers its incident, and owes nothing more. */
+  async clear(version: number): Promise<void> {
+    const { incident_id: incident, history } = this.#record;
+    const known =
+      incident === null || history.some((one) => one.incident === incident && one.version === version);
+    const remembered = known ? history : [...history, { incident, version }].slice(-HISTORY);
+    await this.advance("CLEARED", { history: remembered, events_due: [] });
   }
 
   /** Lets go of the record as it stands, so that the next run needn't wait. Never throws: letting go is a courtesy. */
   async release(): Promise<void> {
     clearInterval(this.#beat);
     await this.#write({ holder: null }).catch(() => {});
-  }
-
-  #committed(): boolean {
-    return !isBefore(this.#record.state, "COMMITTED");
   }
 
   /** One write after another: a heartbeat must not collide with a change of state. */
@@ -156,7 +173,7 @@ export class Rotating {
         this.#version = await this.#vault.writeRecord(this.tenant, "rotation", next, this.#version);
       } catch (error) {
         throw error instanceof CasConflict
-          ? overtaken(this.tenant, "somebody took over its rotation")
+          ? new Overtaken(this.tenant, "somebody took over its rotation")
           : error;
       }
       this.#record = next;
@@ -164,53 +181,4 @@ export class Rotating {
     this.#writing = write.catch(() => {});
     return write;
   }
-}
-
-async function begin(
-  vault: Vault,
-  tenant: TenantId,
-  before: Stored<Rotation> | undefined,
-  request: RotationRequest,
-): Promise<Rotation> {
-  const admin = await vault.record(tenant, "admin", Admin);
-  if (admin === undefined) throw overtaken(tenant, "its credential is not in Vault");
-  return {
-    state: "PREPARED",
-    kind: request.kind,
-    ...(await request.prepare(admin)),
-    incident_id: null,
-    reason: request.reason,
-    details: request.details,
-    run: request.run,
-    actor: vault.user,
-    started: new Date().toISOString(),
-    base_version: admin.version,
-    base_sha256: fingerprint(admin.data.password),
-    displayed: false,
-    holder: null,
-    history: before?.data.history ?? [],
-  };
-}
-
-/**
- * A pending rotation as its next run goes on with it. One that brings no new password decides again: the current
- * one may have been marked compromised since.
- */
-async function resume(
-  vault: Vault,
-  tenant: TenantId,
-  pending: Rotation,
-  request: RotationRequest,
-): Promise<Rotation> {
-  const admin = await vault.record(tenant, "admin", Admin);
-  if (admin === undefined || pending.rotates || pending.kind !== request.kind) return pending;
-  const base = { base_version: admin.version, base_sha256: fingerprint(admin.data.password) };
-  return { ...pending, ...base, ...(await request.prepare(admin)) };
-}
-
-function overtaken(tenant: TenantId, why: string): RunbookError {
-  return new RunbookError(`Stopped before changing ${tenant} any further: ${why}`, {
-    exit: "refused",
-    next: "run this again: it starts from what Vault holds now",
-  });
 }

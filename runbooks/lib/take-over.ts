@@ -4,31 +4,56 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { TenantId } from "../../stacks/names.ts";
 import { RunbookError } from "./errors.ts";
 import { holderState } from "./holder.ts";
-import { Rotation } from "./records.ts";
+import { type Holder, Rotation } from "./records.ts";
 import type { Stored, Vault } from "./vault.ts";
 
 /** Milliseconds for which a holder elsewhere must have been silent: four of its heartbeats. */
-const SILENCE_MS = 60_000;
+export const SILENCE_MS = 60_000;
 
-/** Returns once the pending rotation may be taken over; throws refused (4) while its holder is at work. */
+/**
+ * What to do about a holder that can't be seen from here: `watch` it for a minute, `leave` it (whoever has other
+ * tenants to go on with watches by itself), take over `now` (the operator knows that it is dead), or take over if the
+ * record is still the `version` that was watched.
+ */
+export type TakeOver = "watch" | "leave" | "now" | { readonly version: number };
+
+/** Somebody else is at work on the tenant's rotation, or may be. */
+export class Held extends RunbookError {
+  /** Version of the rotation record that was seen. */
+  readonly version: number;
+  /** False when the holder's process was seen to live on this machine. */
+  readonly elsewhere: boolean;
+
+  constructor(tenant: TenantId, holder: Holder, version: number, elsewhere: boolean) {
+    const machine = holder.machine.split(" ")[0];
+    super(
+      `The rotation of ${tenant} is held by ${holder.user} on ${machine} (run ${holder.run}) since ${holder.since}`,
+      {
+        exit: "refused",
+        next: "wait for it to end, then run this again; if you know that it is dead: the same command with --take-over",
+      },
+    );
+    this.version = version;
+    this.elsewhere = elsewhere;
+  }
+}
+
+/** Returns once the rotation may be taken over; throws Held (refused, 4) while its holder is, or may be, at work. */
 export async function requireAbandoned(
   vault: Vault,
   tenant: TenantId,
-  pending: Stored<Rotation>,
-  takeOver: boolean,
+  rotation: Stored<Rotation>,
+  takeOver: TakeOver,
 ): Promise<void> {
-  const holder = pending.data.holder;
-  if (holder === null || takeOver) return;
+  const holder = rotation.data.holder;
+  if (holder === null || takeOver === "now") return;
   const state = holderState(holder);
   if (state === "gone") return;
-  if (state === "elsewhere" && (await staysSilent(vault, tenant, pending.version))) return;
-  throw new RunbookError(
-    `The rotation of ${tenant} is held by ${holder.user} on ${holder.machine.split(" ")[0]} (run ${holder.run}) since ${holder.since}`,
-    {
-      exit: "refused",
-      next: "wait for it to end, then run this again; if you know that it is dead: the same command with --take-over",
-    },
-  );
+  if (state === "elsewhere") {
+    if (typeof takeOver === "object" && takeOver.version === rotation.version) return;
+    if (takeOver === "watch" && (await staysSilent(vault, tenant, rotation.version))) return;
+  }
+  throw new Held(tenant, holder, rotation.version, state === "elsewhere");
 }
 
 /** Watches the record for a minute by this process's own clock, since the other machine's may be wrong. */

@@ -36,6 +36,8 @@ export class Vault {
   readonly addr: string;
   readonly #client: NodeVaultClient;
   #user: string | undefined;
+  #entity: string | undefined;
+  #mail: Promise<string> | undefined;
 
   private constructor(addr: string, client: NodeVaultClient) {
     this.addr = addr;
@@ -58,6 +60,8 @@ export class Vault {
       debug: () => {},
       requestOptions: {
         timeout: TIMEOUT_MS,
+        // One connection for many requests: an incident is a long conversation with Vault.
+        agentOptions: { keepAlive: true },
         ...(env.caCert === undefined ? {} : { ca: await readFile(env.caCert) }),
       },
     });
@@ -67,14 +71,29 @@ export class Vault {
     return vault;
   }
 
-  /** Vault's name for whoever runs this: the display name of the token, for the audit log. */
+  /** Vault's name for whoever runs this: an AppRole's name, or the display name of the token; for the audit log. */
   get user(): string {
     return this.#user ?? "unknown";
   }
 
-  /** Reads a record's newest version; undefined where there is none. Throws failed (1) naming a field that is wrong. */
-  async record<T>(tenant: TenantId, name: RecordName, schema: z.ZodType<T>): Promise<Stored<T> | undefined> {
-    const answer = await this.read(recordPath(tenant, name), KvRead);
+  /** The e-mail address that Vault knows of whoever runs this; where it knows none, the name. Asked once. */
+  userMail(): Promise<string> {
+    this.#mail ??= this.#readMail().catch(() => this.user);
+    return this.#mail;
+  }
+
+  /**
+   * Reads a record's newest version, or the one asked for; undefined where there is none, or where it was deleted.
+   * Throws failed (1) naming a field that is wrong.
+   */
+  async record<T>(
+    tenant: TenantId,
+    name: RecordName,
+    schema: z.ZodType<T>,
+    version?: number,
+  ): Promise<Stored<T> | undefined> {
+    const path = recordPath(tenant, name);
+    const answer = await this.read(version === undefined ? path : `${path}?version=${version}`, KvRead);
     if (answer === undefined || answer.data.data === null) return undefined;
     const parsed = schema.safeParse(answer.data.data);
     if (!parsed.success) {
@@ -86,8 +105,8 @@ export class Vault {
         next: `vault kv get ${KV_MOUNT}/${tenant}/${name}   # then restore the field, or the version before with: vault kv rollback`,
       });
     }
-    const { version, custom_metadata } = answer.data.metadata;
-    return { data: parsed.data, version, customMetadata: custom_metadata ?? {} };
+    const { version: found, custom_metadata } = answer.data.metadata;
+    return { data: parsed.data, version: found, customMetadata: custom_metadata ?? {} };
   }
 
   /**
@@ -174,6 +193,7 @@ export class Vault {
       await this.#client.request({
         path: `/${path}`,
         method: "PATCH",
+        timeout: TIMEOUT_MS,
         headers: { "Content-Type": "application/merge-patch+json" },
         json: { custom_metadata: customMetadata },
       });
@@ -242,9 +262,18 @@ export class Vault {
     this.#client.token = answer.auth.client_token;
   }
 
+  async #readMail(): Promise<string> {
+    if (!this.#entity) return this.user;
+    const entity = (await this.read(`identity/entity/id/${this.#entity}`, Entity))?.data;
+    const names = [entity?.metadata?.email, ...(entity?.aliases ?? []).map(({ name }) => name)];
+    return names.find((name) => name?.includes("@")) ?? this.user;
+  }
+
   async #lookupSelf(breakGlass: boolean): Promise<void> {
     const self = await this.read("auth/token/lookup-self", TokenSelf);
-    this.#user = self?.data.display_name ?? "unknown";
+    // All AppRoles share one display name; their role's name is in the metadata.
+    this.#user = self?.data.meta?.role_name ?? self?.data.display_name ?? "unknown";
+    this.#entity = self?.data.entity_id;
     if (self?.data.policies.includes("root") && !breakGlass) {
       throw new RunbookError("VAULT_TOKEN is a root token, which leaves no trace of who acted", {
         exit: "refused",
@@ -282,5 +311,16 @@ const Capabilities = z.object({ data: z.record(z.string(), z.unknown()) }).trans
   ),
 }));
 const TokenSelf = z.object({
-  data: z.object({ display_name: z.string(), policies: z.array(z.string()).default([]) }),
+  data: z.object({
+    display_name: z.string(),
+    policies: z.array(z.string()).default([]),
+    entity_id: z.string().optional(),
+    meta: z.object({ role_name: z.string().optional() }).nullish(),
+  }),
+});
+const Entity = z.object({
+  data: z.object({
+    metadata: z.object({ email: z.string().optional() }).nullish(),
+    aliases: z.array(z.object({ name: z.string() })).nullish(),
+  }),
 });
