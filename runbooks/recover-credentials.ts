@@ -10,6 +10,7 @@ import {
   TRANSIT_MOUNT,
   transitKey,
 } from "../stacks/names.ts";
+import { isMarked } from "./lib/compromised.ts";
 import { RunbookError } from "./lib/errors.ts";
 import { breakGlassFlag, domainFlag, emailFlag, takeOverFlag, tenantFlag } from "./lib/flag-types.ts";
 import { saveCertificate } from "./lib/host-state.ts";
@@ -186,11 +187,8 @@ function capabilities(tenant: TenantId): Record<string, readonly string[]> {
 
 /** The current password, unless somebody marked it compromised: then a new one under a new key version. */
 async function passwordFor(vault: Vault, tenant: TenantId, admin: Stored<Admin>) {
-  const { compromised, compromised_versions: versions } = admin.customMetadata;
-  const marked =
-    compromised === "true" &&
-    (versions === undefined || versions.split(",").some((text) => Number(text) === admin.version));
-  if (!marked) return { password: admin.data.password, rotates: false };
+  if (!isMarked(admin.customMetadata, admin.version))
+    return { password: admin.data.password, rotates: false };
   await rotateKeyBeyond(vault, tenant, admin.data.password);
   return { password: await seal(vault, tenant, newPassword()), rotates: true };
 }
