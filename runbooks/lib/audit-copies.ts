@@ -1,8 +1,8 @@
 // Copies of the audit log in a bucket whose Object Lock keeps them from everybody, its owner included. An object
 // is created only if absent and read back by its oldest version, so that a later overwrite or delete marker
 // neither takes effect nor goes unseen.
-import type { S3Client } from "@aws-sdk/client-s3";
 import { type AuditEvent, canonicalJson } from "./audit-chain.ts";
+import { openS3, type S3 } from "./s3-client.ts";
 
 const PREFIX = "audit/";
 const KEY = /^audit\/([^/]+)\/([1-9]\d*)\.json$/;
@@ -18,7 +18,7 @@ export interface CopiedChain {
 export class AuditCopies {
   readonly bucket: string;
   private readonly env: NodeJS.ProcessEnv;
-  private opened: Promise<{ sdk: typeof import("@aws-sdk/client-s3"); s3: S3Client }> | undefined;
+  private opened: Promise<S3> | undefined;
 
   /** Takes endpoint, region and credentials from the standard AWS_* variables. */
   constructor(bucket: string, env: NodeJS.ProcessEnv = process.env) {
@@ -69,14 +69,13 @@ export class AuditCopies {
   }
 
   private async histories(): Promise<Map<string, History>> {
-    const { sdk, s3 } = await this.open();
     const found = new Map<string, History>();
     const at = (key: string) => {
       const history = found.get(key) ?? { versions: [], deleted: false };
       found.set(key, history);
       return history;
     };
-    for await (const page of versionPages(sdk, s3, this.bucket)) {
+    for await (const page of versionPages(await this.open(), this.bucket)) {
       for (const { Key, VersionId } of page.Versions ?? []) at(Key ?? "").versions.push(VersionId ?? "null");
       for (const { Key } of page.DeleteMarkers ?? []) at(Key ?? "").deleted = true;
     }
@@ -90,17 +89,9 @@ export class AuditCopies {
     return Buffer.from((await found.Body?.transformToByteArray()) ?? []);
   }
 
-  /** Loads the SDK at first use. An incident must not wait for a bucket: a few seconds, then the event waits. */
-  private open(): Promise<{ sdk: typeof import("@aws-sdk/client-s3"); s3: S3Client }> {
-    this.opened ??= import("@aws-sdk/client-s3").then((sdk) => {
-      const ownEndpoint = this.env.AWS_ENDPOINT_URL_S3 || this.env.AWS_ENDPOINT_URL;
-      const s3 = new sdk.S3Client({
-        forcePathStyle: ownEndpoint !== undefined && ownEndpoint !== "",
-        maxAttempts: 2,
-        requestHandler: { connectionTimeout: 3_000, requestTimeout: 10_000 },
-      });
-      return { sdk, s3 };
-    });
+  /** At first use. */
+  private open(): Promise<S3> {
+    this.opened ??= openS3(this.env);
     return this.opened;
   }
 }
@@ -114,7 +105,7 @@ interface History {
 const whatHappened = (key: string, { deleted, versions }: History): string =>
   deleted ? `${key} was deleted` : `${key} was overwritten ${versions.length - 1} times`;
 
-async function* versionPages(sdk: typeof import("@aws-sdk/client-s3"), s3: S3Client, Bucket: string) {
+async function* versionPages({ sdk, s3 }: S3, Bucket: string) {
   let after: { KeyMarker: string | undefined; VersionIdMarker: string | undefined } | undefined;
   do {
     const page = await s3.send(new sdk.ListObjectVersionsCommand({ Bucket, Prefix: PREFIX, ...after }));
