@@ -18,6 +18,7 @@ export const RUNBOOKS: Record<string, string> = {
   "replace-vps": "replace a tenant's dead or hanging VPS and prove its login on the new one",
   "save-host-state": "save a mail host's certificate and its key into Vault, encrypted",
   audit: "show, check and complete the audit log",
+  notify: "show and deliver the notices that their receivers don't have yet",
 };
 
 if (import.meta.main) process.exit(await main(process.argv.slice(2)));

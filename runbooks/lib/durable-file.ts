@@ -35,6 +35,22 @@ export function writeNewFile(file: string, content: string): void {
   syncFolder(dirname(file));
 }
 
+/** Makes a file in one step, so that no crash leaves a part of it; false when there is one already. */
+export function createWhole(file: string, content: string): boolean {
+  const fresh = `${file}.${process.pid}.new`;
+  try {
+    fs.writeFileSync(fresh, content, { mode: 0o600, flush: true });
+    fs.linkSync(fresh, file);
+  } catch (error) {
+    if (hasCode(error, "EEXIST")) return false;
+    throw error;
+  } finally {
+    fs.rmSync(fresh, { force: true });
+  }
+  syncFolder(dirname(file));
+  return true;
+}
+
 /** Adds to a file, on the disk when this returns. A short write (a full disk) is taken back and thrown. */
 export function appendToFile(file: string, data: Buffer): void {
   const isNew = !fs.existsSync(file);

@@ -1,0 +1,16 @@
+// Many alike things at once, but never more than a server bears.
+
+/** Runs `act` on every item, `atOnce` at a time. The results come in the items' order; the first error ends it. */
+export async function inParallel<T, R>(
+  items: readonly T[],
+  atOnce: number,
+  act: (item: T) => Promise<R>,
+): Promise<R[]> {
+  const results: R[] = [];
+  const entries = items.entries();
+  const work = async () => {
+    for (const [index, item] of entries) results[index] = await act(item);
+  };
+  await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, work));
+  return results;
+}
