@@ -13,6 +13,7 @@ const STATE = "/var/lib/docker/project.json";
 const CONFIG = "/var/lib/docker/mailu.json";
 const PID = "/run/mailu.pid";
 const READY = "/run/mailu.json";
+export const EXEC_SOCKET = "/run/mailu.sock";
 export const LOG = "/var/log/mailu/server.log";
 const SERVER = "/lab/project/scripts/lab/mailu/server.ts";
 /** Heap limits, MiB: hundreds of hosts share one machine. */
@@ -154,6 +155,7 @@ function mailuConfig(project: Project, address: string): MailuConfig {
     },
     secretFiles: Object.fromEntries(secretFiles),
     readyFile: READY,
+    execSocket: EXEC_SOCKET,
     accessLog: "/var/log/mailu/access.log",
   };
 }

@@ -3,9 +3,22 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
+import { text } from "node:stream/consumers";
+import { askExec, PROGRAMS } from "../mailu/exec-call.ts";
 import { type Project, readProject } from "./compose.ts";
 import { onHost } from "./compose-service.ts";
-import { create, created, healthy, LOG, remove, running, start, stop, waitHealthy } from "./containers.ts";
+import {
+  create,
+  created,
+  EXEC_SOCKET,
+  healthy,
+  LOG,
+  remove,
+  running,
+  start,
+  stop,
+  waitHealthy,
+} from "./containers.ts";
 import { type Call, parseCall } from "./docker-call.ts";
 import { DockerError } from "./docker-error.ts";
 
@@ -127,12 +140,16 @@ function ps({ flags, options }: Call): number {
   );
 }
 
-/** Looking at files is what there is: a container's paths are looked up where its volumes lie. */
-function exec(project: Project, [name = "", command = "", ...args]: string[]): number {
+/**
+ * Looking at files, whose paths are looked up where the container's volumes lie, and the programs that act on the
+ * running mail server.
+ */
+async function exec(project: Project, [name = "", command = "", ...args]: string[]): Promise<number> {
   unknownService(project, [name]);
   const service = project.services.find((one) => one.name === name);
   if (service === undefined || running() === undefined)
     throw new DockerError(`service "${name}" is not running`);
+  if (PROGRAMS.includes(command)) return execInServer(name, command, args);
   if (!["cat", "ls", "test", "stat", "sha256sum", "find", "true", "wc"].includes(command)) {
     throw new DockerError(
       `OCI runtime exec failed: exec failed: unable to start container process: exec: "${command}": executable file not found in $PATH (the lab's mail server only lets files be looked at)`,
@@ -141,6 +158,17 @@ function exec(project: Project, [name = "", command = "", ...args]: string[]): n
   }
   const mapped = args.map((arg) => (arg.startsWith("/") ? onHost(service, arg) : arg));
   return spawnSync(command, mapped, { stdio: "inherit" }).status ?? 1;
+}
+
+async function execInServer(service: string, program: string, args: string[]): Promise<number> {
+  // What reads nothing mustn't wait for the end of an input that nobody closes.
+  const stdin = args.includes("config-import") ? await text(process.stdin) : "";
+  const ended = await askExec(EXEC_SOCKET, { service, program, args, stdin }).catch((cause) => {
+    throw new DockerError(`service "${service}" is not running`, 1, { cause });
+  });
+  process.stdout.write(ended.stdout);
+  process.stderr.write(ended.stderr);
+  return ended.code;
 }
 
 function unknownService(project: Project, wanted: string[]): void {

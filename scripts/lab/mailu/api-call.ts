@@ -1,6 +1,7 @@
 // What the API's calls have in common: what they act on, and how they answer.
 import type { Accounts } from "./accounts.ts";
 import type { Settings } from "./config.ts";
+import type { Connections } from "./connections.ts";
 import type { DkimKeys } from "./dkim.ts";
 import type { Limiter } from "./limits.ts";
 import type { Store } from "./store.ts";
@@ -11,6 +12,7 @@ export interface Mailu {
   limiter: Limiter;
   accounts: Accounts;
   dkim: DkimKeys;
+  connections: Connections;
 }
 
 export interface Answer {

@@ -23,6 +23,8 @@ export interface MailuConfig {
   secretFiles: Record<string, string>;
   /** Written once every port is open: `{pid, ports}`. */
   readyFile: string;
+  /** Unix socket at which the containers' own programs (doveadm, flask) are answered. */
+  execSocket: string;
   /** Lines of `time address method path status`; never a body, never a header. */
   accessLog: string;
 }

@@ -13,7 +13,7 @@ export interface ApiFault {
   /** ms to wait before anything happens. */
   delay?: number;
   /** Answer with this code and apply nothing. */
-  status?: 400 | 403 | 429 | 500 | 502 | 503;
+  status?: 400 | 401 | 403 | 404 | 429 | 500 | 502 | 503;
   /** Never answer, apply nothing. */
   hang?: boolean;
   /** Answer 200 and apply nothing. */
@@ -32,12 +32,27 @@ export interface LoginFault {
   limited?: boolean;
   /** Refuse, whatever the password. */
   refused?: boolean;
+  /** Close the connection instead of answering. */
+  cut?: boolean;
+}
+
+/** A fault of a program run in a container. */
+export interface ExecFault {
+  /** Only calls whose `SERVICE PROGRAM ARGS` starts with this; all of them when left out. */
+  match?: string;
+  times?: number;
+  /** ms before anything happens. */
+  delay?: number;
+  hang?: boolean;
+  /** End with this code and do nothing. */
+  code?: number;
 }
 
 export interface Faults {
   api?: ApiFault[];
   smtp?: LoginFault[];
   imap?: LoginFault[];
+  exec?: ExecFault[];
 }
 
 /** Where the file lies on a host's disk. */
@@ -53,7 +68,7 @@ export function setFaults(disk: string, faults: Faults | undefined): void {
 export class FaultSwitch {
   #version = "";
   #faults: Faults = {};
-  #used = new Map<ApiFault | LoginFault, number>();
+  #used = new Map<ApiFault | LoginFault | ExecFault, number>();
 
   /** The fault that a call of the API meets, if any. */
   forCall(method: string, path: string): ApiFault | undefined {
@@ -62,15 +77,22 @@ export class FaultSwitch {
   }
 
   /** The fault that a login meets, if any; waits for its delay, or for ever if it is to hang. */
-  async forLogin(protocol: "smtp" | "imap"): Promise<"limited" | "refused" | undefined> {
+  async forLogin(protocol: "smtp" | "imap"): Promise<"limited" | "refused" | "cut" | undefined> {
     this.#reload();
     const fault = this.#take(this.#faults[protocol]);
     if (fault?.delay !== undefined) await sleep(fault.delay);
     if (fault?.hang) await new Promise(() => {});
+    if (fault?.cut) return "cut";
     return fault?.limited ? "limited" : fault?.refused ? "refused" : undefined;
   }
 
-  #take<T extends ApiFault | LoginFault>(candidates: T[] = []): T | undefined {
+  /** The fault that a program in a container meets, if any; `call` is `SERVICE PROGRAM ARGS`. */
+  forExec(call: string): ExecFault | undefined {
+    this.#reload();
+    return this.#take(this.#faults.exec?.filter(({ match = "" }) => call.startsWith(match)));
+  }
+
+  #take<T extends ApiFault | LoginFault | ExecFault>(candidates: T[] = []): T | undefined {
     const fault = candidates.find(
       (one) => (this.#used.get(one) ?? 0) < (one.times ?? Number.POSITIVE_INFINITY),
     );

@@ -28,14 +28,17 @@ async function converse(
 ): Promise<void> {
   const say = (line: string) => socket.write(`${line}\r\n`);
   const reader = new ImapReader(socket, say);
+  const ip = socket.remoteAddress ?? "";
   let user: string | undefined;
 
   const logIn = async (tag: string, name: string, password: string) => {
-    const ip = socket.remoteAddress ?? "";
     const verdict =
       (await faults.forLogin("imap")) ?? (await mailu.accounts.login("imap", name, password, ip));
-    if (verdict === "ok") {
+    if (verdict === "cut") socket.destroy();
+    else if (verdict === "ok") {
       user = name.toLowerCase();
+      const end = () => void socket.end("* BYE Server shutting down.\r\n");
+      socket.once("close", mailu.connections.add({ user, protocol: "imap", ip, end }));
       say(`${tag} OK [CAPABILITY ${CAPABILITIES}] Logged in`);
     } else if (verdict === "limited") {
       say(`${tag} NO [LIMIT] Temporary authentication failure (rate-limit)`);

@@ -10,7 +10,9 @@ import { Accounts } from "./accounts.ts";
 import type { Mailu } from "./api-call.ts";
 import { type KeyPair, watchCertificate } from "./certificate.ts";
 import { type MailuConfig, readSettings } from "./config.ts";
+import { Connections } from "./connections.ts";
 import { DkimKeys } from "./dkim.ts";
+import { serveExec } from "./exec.ts";
 import { FaultSwitch } from "./faults.ts";
 import { imapServer } from "./imap.ts";
 import { Limiter } from "./limits.ts";
@@ -29,6 +31,7 @@ async function serve(config: MailuConfig): Promise<void> {
   mkdirSync(dirname(config.accessLog), { recursive: true });
   const mailu = await admin(config);
   const faults = new FaultSwitch();
+  await serveExec(mailu, faults, config.execSocket);
   const open = opener(config);
   await open(25, incoming(mailu, config.paths).server);
   await open(80, redirector());
@@ -50,6 +53,7 @@ async function admin({ paths, ...config }: MailuConfig): Promise<Mailu> {
     limiter,
     accounts,
     dkim: new DkimKeys(paths.dkim, settings("DKIM_SELECTOR", "dkim")),
+    connections: new Connections(),
   };
 }
 

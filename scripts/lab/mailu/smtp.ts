@@ -2,6 +2,7 @@
 // and never authenticates anybody.
 import { randomUUID } from "node:crypto";
 import { mkdirSync, renameSync, writeFileSync } from "node:fs";
+import type { Socket } from "node:net";
 import { join } from "node:path";
 import type { SecureContextOptions } from "node:tls";
 import {
@@ -27,18 +28,30 @@ export const submission = (
   paths: MailPaths,
   tls: SecureContextOptions,
   mode: "implicit" | "starttls",
-) =>
-  new SMTPServer({
+) => {
+  const sockets = new WeakMap<SMTPServerSession, Socket>();
+  return new SMTPServer({
     ...common(mailu, paths),
     ...tls,
     secure: mode === "implicit",
     authMethods: ["PLAIN", "LOGIN"],
-    onAuth: async ({ username = "", password = "" }, { remoteAddress }, done) => {
+    onSecure: (socket, session, done) => {
+      sockets.set(session, socket);
+      done();
+    },
+    onAuth: async ({ username = "", password = "" }, session, done) => {
+      const { remoteAddress: ip } = session;
+      const socket = sockets.get(session);
       const verdict =
-        (await faults.forLogin("smtp")) ??
-        (await mailu.accounts.login("smtp", username, password ?? "", remoteAddress));
-      if (verdict === "ok") done(null, { user: username.toLowerCase() });
-      else if (verdict === "limited") done(reply(451, "4.3.2 Temporary authentication failure (rate-limit)"));
+        (await faults.forLogin("smtp")) ?? (await mailu.accounts.login("smtp", username, password ?? "", ip));
+      if (verdict === "cut") socket?.destroy();
+      else if (verdict === "ok") {
+        const user = username.toLowerCase();
+        const end = () => void socket?.destroy();
+        socket?.once("close", mailu.connections.add({ user, protocol: "submission", ip, end }));
+        done(null, { user });
+      } else if (verdict === "limited")
+        done(reply(451, "4.3.2 Temporary authentication failure (rate-limit)"));
       else done(reply(535, "5.7.8 Authentication credentials invalid"));
     },
     onMailFrom: ({ address }, { user }, done) => {
@@ -46,6 +59,7 @@ export const submission = (
       done(allowed ? null : reply(553, "5.7.1 Sender address rejected: not owned by user"));
     },
   });
+};
 
 /** Port 25: mail for the host's own users; AUTH is answered 502. */
 export const incoming = (mailu: Mailu, paths: MailPaths) =>

@@ -47,11 +47,27 @@ export interface Domain {
   alternatives: string[];
 }
 
+/** A fetchmail account: a mailbox elsewhere whose mails are fetched into the user's own. */
+export interface Fetch {
+  id: number;
+  user_email: string;
+  protocol: string;
+  host: string;
+  port: number;
+  tls: boolean;
+  username: string;
+  password: string;
+  keep: boolean;
+}
+
 export interface Database {
   domains: Record<string, Domain>;
   users: Record<string, User>;
   tokens: Token[];
   nextToken: number;
+  fetches: Fetch[];
+  /** Who may administer which domain besides the global administrators. */
+  managers: { domain: string; email: string }[];
 }
 
 export class Store {
@@ -95,6 +111,6 @@ function load(file: string): Database {
     return JSON.parse(readFileSync(file, "utf8")) as Database;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-    return { domains: {}, users: {}, tokens: [], nextToken: 1 };
+    return { domains: {}, users: {}, tokens: [], nextToken: 1, fetches: [], managers: [] };
   }
 }

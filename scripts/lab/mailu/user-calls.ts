@@ -55,6 +55,8 @@ export const userCalls: Calls = {
     store.update((db) => {
       delete db.users[id];
       db.tokens = db.tokens.filter((token) => token.email !== id);
+      db.fetches = db.fetches.filter((fetch) => fetch.user_email !== id);
+      db.managers = db.managers.filter((manager) => manager.email !== id);
     });
     accounts.endSessions(id);
     return say(200, `User ${email} has been deleted`);

@@ -62,7 +62,9 @@ async function callApi(
 
 const FAULT_MESSAGES: Record<number, string> = {
   400: "Input payload validation failed",
+  401: "A valid Authorization header is mandatory",
   403: "Invalid API token",
+  404: "The requested URL was not found on the server.",
   429: "Too many attempts from your IP (rate-limit)",
   500: "Internal Server Error",
   502: "Bad Gateway",

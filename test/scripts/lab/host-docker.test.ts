@@ -73,7 +73,7 @@ describe("docker on a lab host", () => {
     await mail.call("POST", "/domain/acme.example/dkim");
     const { stdout } = await mail.run(`${COMPOSE} exec -T admin ls /dkim`);
     expect(stdout).toBe("acme.example.dkim.key\n");
-    expect(await mail.run(`${COMPOSE} exec -T admin flask mailu password`)).toMatchObject({ code: 127 });
+    expect(await mail.run(`${COMPOSE} exec -T admin python3 -V`)).toMatchObject({ code: 127 });
   });
 
   test("loses what a container wrote outside of its volumes when it is created anew, and only then", async () => {
