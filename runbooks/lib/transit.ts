@@ -39,9 +39,62 @@ export async function open(
   return plaintext;
 }
 
+/**
+ * Re-encrypts a ciphertext under the newest version of the tenant's key; the plaintext never leaves Vault.
+ * @param what names the field in the error, e.g. `smtp/acme/dkim private_key`.
+ */
+export async function rewrap(
+  vault: Vault,
+  tenant: TenantId,
+  ciphertext: string,
+  what: string,
+): Promise<string> {
+  try {
+    return (await vault.write(`${TRANSIT_MOUNT}/rewrap/${transitKey(tenant)}`, { ciphertext }, Encrypted))
+      .data.ciphertext;
+  } catch (error) {
+    if (!(error instanceof RunbookError) || error.exitCode !== 1) throw error;
+    throw new RunbookError(`${what} can't be rewrapped: ${error.message}`, {
+      exit: "failed",
+      next: error.next,
+      cause: error,
+    });
+  }
+}
+
+/** Which of the ciphertexts Vault can't decrypt, each with its reason; asked at once, without seeing a plaintext. */
+export async function undecryptable(
+  vault: Vault,
+  tenant: TenantId,
+  ciphertexts: readonly string[],
+): Promise<{ ciphertext: string; why: string }[]> {
+  const batch_input = ciphertexts.map((ciphertext) => ({ ciphertext }));
+  const { data } = await vault.write(
+    `${TRANSIT_MOUNT}/rewrap/${transitKey(tenant)}`,
+    { batch_input },
+    Rewrapped,
+  );
+  return ciphertexts.flatMap((ciphertext, index) => {
+    const result = data.batch_results[index];
+    if (result?.ciphertext) return [];
+    return [{ ciphertext, why: result?.error || "Vault gave no answer to it" }];
+  });
+}
+
+/** The version of the key that made this ciphertext. */
+export const versionOf = (ciphertext: string): number => Number(ciphertext.split(":")[1]?.slice(1));
+
+/** A tenant's key as Vault has it; 0 for a minimum that was never raised. */
+export type TransitKey = z.output<typeof Key>["data"];
+
+/** Undefined where there is no key. */
+export async function readKey(vault: Vault, tenant: TenantId): Promise<TransitKey | undefined> {
+  return (await vault.read(`${TRANSIT_MOUNT}/keys/${transitKey(tenant)}`, Key))?.data;
+}
+
 /** The newest version of the tenant's key; undefined where there is no key. */
 export async function keyVersion(vault: Vault, tenant: TenantId): Promise<number | undefined> {
-  return (await vault.read(`${TRANSIT_MOUNT}/keys/${transitKey(tenant)}`, Key))?.data.latest_version;
+  return (await readKey(vault, tenant))?.latest_version;
 }
 
 /** Makes the tenant's key unless it is there; Vault leaves an existing one as it is. */
@@ -51,11 +104,44 @@ export async function createKey(vault: Vault, tenant: TenantId): Promise<void> {
 
 /** Adds a version to the tenant's key unless one newer than `ciphertext`'s exists, so that a rerun adds no second. */
 export async function rotateKeyBeyond(vault: Vault, tenant: TenantId, ciphertext: string): Promise<void> {
-  const used = Number(ciphertext.split(":")[1]?.slice(1));
-  if (((await keyVersion(vault, tenant)) ?? 0) > used) return;
+  if (((await keyVersion(vault, tenant)) ?? 0) > versionOf(ciphertext)) return;
   await vault.write(`${TRANSIT_MOUNT}/keys/${transitKey(tenant)}/rotate`, {}, z.unknown());
+}
+
+/**
+ * Vault decrypts and encrypts with nothing older than `version` from now on; whoever may do this may also undo it.
+ * Both minimums in one call: from the second time on Vault refuses them one by one. Returns the key as it is then.
+ */
+export async function setMinimums(
+  vault: Vault,
+  tenant: TenantId,
+  version: number,
+): Promise<TransitKey | undefined> {
+  const minimums = { min_decryption_version: version, min_encryption_version: version };
+  await vault.write(`${TRANSIT_MOUNT}/keys/${transitKey(tenant)}/config`, minimums, z.unknown());
+  return readKey(vault, tenant);
+}
+
+/** Destroys the versions below `version` for good. */
+export async function trimKey(vault: Vault, tenant: TenantId, version: number): Promise<void> {
+  const body = { min_available_version: version };
+  await vault.write(`${TRANSIT_MOUNT}/keys/${transitKey(tenant)}/trim`, body, z.unknown());
 }
 
 const Encrypted = z.object({ data: z.object({ ciphertext: z.string() }) });
 const Decrypted = z.object({ data: z.object({ plaintext: z.string() }) });
-const Key = z.object({ data: z.object({ latest_version: z.number().int() }) });
+const Rewrapped = z.object({
+  data: z.object({
+    batch_results: z.array(z.object({ ciphertext: z.string().optional(), error: z.string().optional() })),
+  }),
+});
+const Key = z.object({
+  data: z.object({
+    latest_version: z.number().int(),
+    min_decryption_version: z.number().int(),
+    min_encryption_version: z.number().int(),
+    min_available_version: z.number().int(),
+    /** When each version that is there was made (seconds since 1970). */
+    keys: z.record(z.string(), z.number()),
+  }),
+});
