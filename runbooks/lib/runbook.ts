@@ -56,15 +56,23 @@ export interface Run<Flags> {
   change<T>(title: string, fn: () => T | Promise<T>): Promise<T | undefined>;
   /**
    * Asks for a yes, on a terminal. Passes with --yes and in a dry run.
+   * @param word what is to be typed instead of a yes, for what can't be undone.
    * @throws RunbookError: exit 2 without a terminal, exit 1 after a no.
    */
-  confirm(sentence: string): Promise<void>;
+  confirm(sentence: string, word?: Word): Promise<void>;
   /** A line of progress that is no step. */
   note(text: string): Promise<void>;
   /** Says who acts, for the audit log; asked once, at the first event. */
   actAs(user: () => Promise<string>): void;
   /** Called when the run ends, however it ends; the last one first. */
   onExit(cleanup: () => void | Promise<void>): void;
+}
+
+export interface Word {
+  /** What the operator must type. */
+  word: string;
+  /** The flag with which it is typed where nobody can be asked: --yes alone is refused then. Without it, --yes is enough. */
+  flag?: { name: string; given: string | undefined };
 }
 
 /** Checks the definition and keeps the flags' types. */
@@ -202,7 +210,7 @@ function openRun(
     audit: new AuditLog({ settings, runId, userId, dryRun, env: io.env }),
     check: (title, fn) => steps.check(title, fn),
     change: (title, fn) => steps.change(title, fn),
-    confirm: (sentence) => confirm(terminal, sentence, { dryRun, yes, signal }),
+    confirm: (sentence, word) => confirm(terminal, sentence, { dryRun, yes, signal, word }),
     note: (text) => terminal.note(text),
     actAs: (fn) => {
       user = fn;
@@ -215,16 +223,27 @@ function openRun(
 async function confirm(
   terminal: Terminal,
   sentence: string,
-  how: { dryRun: boolean; yes: boolean; signal: AbortSignal },
+  how: { dryRun: boolean; yes: boolean; signal: AbortSignal; word: Word | undefined },
 ): Promise<void> {
+  const { word, flag } = how.word ?? {};
+  if (flag?.given !== undefined && flag.given !== word) {
+    throw usage(`${flag.name} is ${flag.given}, and not ${word}`);
+  }
   if (how.dryRun) return terminal.note(`would ask: ${sentence}`, "yellow");
+  if (how.yes && flag !== undefined && flag.given === undefined) {
+    throw usage(`${sentence} --yes alone doesn't say yes to that`, `add ${flag.name} ${word}`);
+  }
   if (how.yes) return terminal.note(`${sentence} (--yes)`);
   if (!terminal.interactive) {
     throw usage(
       `${sentence} Nobody is here to say yes to that`,
-      "run the same command on a terminal, or add --yes",
+      `run the same command on a terminal, or add --yes${flag === undefined ? "" : ` ${flag.name} ${word}`}`,
     );
   }
-  if (await terminal.askYesNo(sentence, how.signal)) return;
-  throw new RunbookError("not confirmed", { exit: "failed", next: "nothing: the answer was no" });
+  if (word !== undefined) {
+    const problem = (text: string) => (text === word ? undefined : `takes ${word}, or Ctrl-C`);
+    await terminal.askText(`${sentence} Type ${word}`, problem, how.signal);
+  } else if (!(await terminal.askYesNo(sentence, how.signal))) {
+    throw new RunbookError("not confirmed", { exit: "failed", next: "nothing: the answer was no" });
+  }
 }

@@ -124,6 +124,24 @@ describe("a runbook", () => {
     expect(done()).not.toContain("first");
   });
 
+  it.each([
+    { args: ["--yes"], says: "add --name acme" },
+    { args: ["--name", "acme"], says: "add --yes --name acme" },
+    { args: ["--yes", "--name", "globex"], says: "--name is globex, and not acme" },
+    { args: ["--dry-run", "--name", "globex"], says: "--name is globex, and not acme" },
+  ])("doesn't take $args for a typed word", async ({ args, says }) => {
+    const { code, stderr } = await run("--tenant", "acme", "--typed", "--tape", tape, ...args);
+    expect(stderr).toContain(says);
+    expect(code).toBe(2);
+    expect(done()).not.toContain("first");
+  });
+
+  it("takes --yes with the word in its flag", async () => {
+    const { code } = await run("--tenant", "acme", "--typed", "--tape", tape, "--yes", "--name", "acme");
+    expect(code).toBe(0);
+    expect(done()).toContain("second");
+  });
+
   it("goes on without asking under --yes", async () => {
     const { code, stderr } = await run("--tenant", "acme", "--ask", "--yes", "--tape", tape);
     expect(stderr).toContain("Mend acme? (--yes)");
@@ -233,6 +251,17 @@ describe("a runbook on a terminal", () => {
     running.type("\x7f\x7f\x7f\x7facme\r");
     await running.says("Mend acme?");
     running.type("y");
+    expect((await running.ended()).code).toBe(0);
+    expect(done()).toContain("second");
+  });
+
+  it("asks for a word until it is typed, for what can't be undone", async () => {
+    const running = startOnTerminal(["--tenant", "acme", "--tape", tape, "--typed"]);
+    await running.says("Break acme? Type acme");
+    running.type("y\r");
+    await running.says("takes acme, or Ctrl-C");
+    expect(done()).toEqual(["looked"]);
+    running.type("\x7facme\r");
     expect((await running.ended()).code).toBe(0);
     expect(done()).toContain("second");
   });
