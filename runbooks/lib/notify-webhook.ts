@@ -30,9 +30,8 @@ export async function postWebhook(
     redirect: "manual",
     signal,
   });
-  const said = answer.ok ? "" : await shortAnswer(answer);
-  await answer.body?.cancel();
-  if (answer.ok) return;
+  if (answer.ok) return answer.body?.cancel();
+  const said = await shortAnswer(answer);
   throw new Undelivered(`HTTP ${answer.status}${said}`, verdictOn(answer.status));
 }
 
@@ -98,9 +97,9 @@ function slackText(text: string, most: number): string {
 
 /** What Slack says is a word such as `no_service`; anything longer is a page for people. */
 async function shortAnswer(answer: Response): Promise<string> {
-  const first = await answer.body?.getReader().read();
-  const said = Buffer.from(first?.value ?? [])
-    .toString()
-    .trim();
+  const reader = answer.body?.getReader();
+  const first = await reader?.read();
+  await reader?.cancel();
+  const said = new TextDecoder().decode(first?.value).trim();
   return /^\w[\w .-]{0,60}$/.test(said) ? ` (${said})` : "";
 }
