@@ -91,6 +91,214 @@ describe("recovery.yaml", () => {
   });
 });
 
+describe("the notify section", () => {
+  const VAULT = "vault: {addr: 'https://v.example'}\n";
+  const section = (more: string, relay = "{host: smtp.relay.example}") =>
+    `${VAULT}notify: {from: sec@p.example, relay: ${relay}${more}}`;
+  const TEAM = ", security: [oncall@people.example]";
+  const hook = (text: string) => section(`, webhooks: [{${text}}]`);
+
+  it("is nobody to tell where it is missing, and no command after a response", () => {
+    const settings = load(VAULT);
+    expect(settings.notify).toBeUndefined();
+    expect(settings.backup.after_response).toBeUndefined();
+  });
+
+  it("names relay, addresses and webhooks; files are relative to the settings, and not read yet", () => {
+    const { notify, backup } = load(
+      `${VAULT}notify:
+  from: security@penguinmails.example
+  security: [oncall@people.example, oncall@people.example]
+  relay: {host: smtp.relay.example, port: 4650, tls: implicit, username: u, password_file: relay-password}
+  webhooks:
+    - {url: "https://hooks.example/x", format: generic, secret_file: webhook-secret}
+    - {url: "https://hooks.example/y", format: generic, secret_env: HOOK_SECRET}
+    - {url_file: secrets/slack-url, format: slack}
+backup:
+  after_response: ["systemctl", "start", "vault-backup.service"]
+`,
+    );
+    expect(notify).toEqual({
+      from: "security@penguinmails.example",
+      security: ["oncall@people.example"],
+      relay: {
+        host: "smtp.relay.example",
+        port: 4650,
+        tls: "implicit",
+        login: { username: "u", password: { file: join(folder, "relay-password") } },
+      },
+      webhooks: [
+        {
+          channel: expect.stringMatching(/^webhook:hooks\.example-[0-9a-f]{8}$/),
+          url: "https://hooks.example/x",
+          format: "generic",
+          secret: { file: join(folder, "webhook-secret") },
+        },
+        {
+          channel: expect.stringMatching(/^webhook:hooks\.example-[0-9a-f]{8}$/),
+          url: "https://hooks.example/y",
+          format: "generic",
+          secret: { variable: "HOOK_SECRET" },
+        },
+        {
+          channel: "webhook:slack-url",
+          url: { file: join(folder, "secrets/slack-url") },
+          format: "slack",
+          secret: undefined,
+        },
+      ],
+    });
+    expect(notify?.webhooks[0]?.channel).not.toBe(notify?.webhooks[1]?.channel);
+    expect(backup.after_response).toEqual(["systemctl", "start", "vault-backup.service"]);
+  });
+
+  it.each<[string, number, string]>([
+    ["{host: r.example}", 465, "implicit"],
+    ["{host: r.example, tls: starttls}", 587, "starttls"],
+    ["{host: 127.0.0.1, tls: none}", 25, "none"],
+    ["{host: '::1', tls: none, port: 2525}", 2525, "none"],
+  ])("takes %s for port %i with %s TLS", (relay, port, tls) => {
+    expect(load(section(TEAM, relay)).notify?.relay).toMatchObject({ port, tls, login: undefined });
+  });
+
+  it.each<[string, string, string]>([
+    [
+      "nobody to tell",
+      section(""),
+      "notify is {from, relay} but takes an address under security or a webhook",
+    ],
+    ["no relay", `${VAULT}notify: {from: a@b.example}`, "notify.relay is missing: it takes host, port, tls"],
+    ["no sender", `${VAULT}notify: {relay: {host: h}}`, "notify.from is missing"],
+    [
+      "a sender that is a header",
+      section(TEAM).replace("sec@p.example", "'Sec <s@p.example>'"),
+      "takes an e-mail address",
+    ],
+    [
+      "an address that is none",
+      section(", security: [oncall]"),
+      'notify.security.0 is "oncall" but takes an e-mail',
+    ],
+    [
+      "one address for a list",
+      section(", security: a@b.example"),
+      'notify.security is "a@b.example" but takes a list',
+    ],
+    [
+      "a port that is none",
+      section(TEAM, "{host: h, port: 70000}"),
+      "notify.relay.port is 70000 but takes a port",
+    ],
+    [
+      "a port in quotes",
+      section(TEAM, "{host: h, port: '465'}"),
+      'notify.relay.port is "465" but takes a number',
+    ],
+    ["a host that is a URL", section(TEAM, "{host: 'smtp://h/x'}"), "but takes a host's name or address"],
+    [
+      "another TLS",
+      section(TEAM, "{host: h, tls: always}"),
+      'notify.relay.tls is "always" but takes implicit, starttls or none',
+    ],
+    [
+      "no TLS to another machine",
+      section(TEAM, "{host: h.example, tls: none}"),
+      'notify.relay.tls is "none" but takes implicit or starttls',
+    ],
+    [
+      "a name that only begins like a loopback address",
+      section(TEAM, "{host: 127.0.0.1.evil.example, tls: none}"),
+      "but takes implicit or starttls",
+    ],
+    [
+      "a user without a password",
+      section(TEAM, "{host: h, username: u}"),
+      "takes username together with one of password_file and password_env",
+    ],
+    [
+      "a password from two places",
+      section(TEAM, "{host: h, username: u, password_file: f, password_env: E}"),
+      "takes username together with one of",
+    ],
+    [
+      "a password without a user",
+      section(TEAM, "{host: h, password_file: f}"),
+      "takes username together with one of",
+    ],
+    [
+      "a variable with a blank",
+      section(TEAM, "{host: h, username: u, password_env: 'A B'}"),
+      "takes the name of a variable",
+    ],
+    [
+      "a webhook without TLS",
+      hook("url: 'http://hooks.example/x', format: generic, secret_env: E"),
+      "takes an https URL",
+    ],
+    [
+      "a webhook without a URL",
+      hook("format: generic, secret_env: E"),
+      "notify.webhooks.0 is {format, secret_env} but takes one of url and url_file",
+    ],
+    [
+      "a webhook with two URLs",
+      hook("url: 'https://h/x', url_file: f, format: generic, secret_env: E"),
+      "takes one of url and url_file",
+    ],
+    [
+      "a generic webhook without a key",
+      hook("url: 'https://h/x', format: generic"),
+      "takes one of secret_file and secret_env",
+    ],
+    ["Slack with a key", hook("url_file: f, format: slack, secret_env: E"), "none for slack"],
+    [
+      "another format",
+      hook("url_file: f, format: teams"),
+      'notify.webhooks.0.format is "teams" but takes generic or slack',
+    ],
+    [
+      "an unknown key of a webhook",
+      hook("url_file: f, format: slack, scret_file: f"),
+      "notify.webhooks.0.scret_file is not a setting (did you mean secret_file?)",
+    ],
+    [
+      "a webhook given twice",
+      section(", webhooks: [{url_file: a/f, format: slack}, {url_file: b/f, format: slack}]"),
+      "notify.webhooks is a list of 2 but takes each webhook once",
+    ],
+    [
+      "an empty command",
+      `${VAULT}backup: {after_response: []}`,
+      "backup.after_response is a list of 0 but takes a command and its arguments",
+    ],
+    ["a command in one text", `${VAULT}backup: {after_response: 'systemctl start x'}`, "but takes a list"],
+  ])("names %s", (_, yaml, message) => {
+    const error = errorOf(() => load(yaml));
+    expect(error.message).toContain(message);
+    expect(error.exitCode).toBe(2);
+    expect(error.next).toBeDefined();
+  });
+
+  it.each<[string, string]>([
+    ["a password", section(TEAM, "{host: h, username: u, password: pa55word-in-the-file}")],
+    ["a key", hook("url: 'https://h/x', format: generic, secret: pa55word-in-the-file")],
+    ["Slack's URL", hook("url: 'https://hooks.slack.com/services/pa55word-in-the-file', format: slack")],
+    [
+      "a URL without TLS",
+      hook("url: 'http://h.example/pa55word-in-the-file', format: generic, secret_env: E"),
+    ],
+    [
+      "a URL with a password",
+      hook("url: 'https://u:pa55word-in-the-file@h.example/', format: generic, secret_env: E"),
+    ],
+    ["a query", hook("url: 'http://h.example?t=pa55word-in-the-file', format: generic, secret_env: E")],
+  ])("refuses %s where it doesn't belong, and doesn't repeat it", (_, yaml) => {
+    const error = errorOf(() => load(yaml));
+    expect(error.exitCode).toBe(2);
+    expect(`${error.message} ${error.next}`).not.toContain("pa55word");
+  });
+});
+
 describe("Vault's variables", () => {
   it("prefer a token to an AppRole, and count an empty variable as unset", () => {
     const both = { VAULT_TOKEN: "hvs.token-1", VAULT_ROLE_ID: "role", VAULT_SECRET_ID: "secret-id-1" };
