@@ -12,6 +12,7 @@ enableCompileCache(
 
 /** Kept here so that the list needs no import: each runbook loads its own libraries only. */
 export const RUNBOOKS: Record<string, string> = {
+  "emergency-reset": "set a new password for a tenant's administrator at once and prove the old one dead",
   "onboard-tenant": "make a new tenant's first credentials and encrypt them into Vault",
   "recover-credentials":
     "give a rebuilt mail host its tenant's credentials back and prove them by logging in",

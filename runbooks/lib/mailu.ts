@@ -3,8 +3,10 @@
 import { Agent, request } from "node:https";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
+import { z } from "zod";
 import { adminAddress } from "../../stacks/names.ts";
 import { RunbookError } from "./errors.ts";
+import { registerSecret } from "./redact.ts";
 import type { TlsTrust } from "./tls-trust.ts";
 
 /** Milliseconds after which a silent API counts as hanging. */
@@ -54,7 +56,7 @@ export class Mailu {
 
   /** Makes the domain unless it is there. */
   async ensureDomain(domain: string): Promise<void> {
-    await this.#ask("POST", "/domain", { name: domain }, [200, 409]);
+    await this.ask("POST", "/domain", { name: domain }, [200, 409]);
   }
 
   /**
@@ -70,8 +72,19 @@ export class Mailu {
       change_pw_next_login: false,
       enable_imap: true,
     };
-    const changed = await this.#ask("PATCH", `/user/${email}`, rights, [200, 404]);
-    if (changed.status === 404) await this.#ask("POST", "/user", { email, ...rights }, [200]);
+    const changed = await this.ask("PATCH", `/user/${email}`, rights, [200, 404]);
+    if (changed.status === 404) await this.ask("POST", "/user", { email, ...rights }, [200]);
+  }
+
+  /**
+   * The hash of a user's password; undefined where there is no such user. Tells whether a password was changed, where
+   * nobody can log in to see. Registered for redaction.
+   */
+  async passwordHash(email: string): Promise<string | undefined> {
+    const answer = await this.ask("GET", `/user/${email}`, undefined, [200, 404]);
+    const hash = z.object({ password: z.string() }).safeParse(answer.body).data?.password;
+    if (hash !== undefined) registerSecret(hash);
+    return answer.status === 404 ? undefined : hash;
   }
 
   /** Ends kept-alive connections, which would hold the process open. */
@@ -79,7 +92,8 @@ export class Mailu {
     this.#agent.destroy();
   }
 
-  async #ask(method: string, path: string, body: unknown, expected: readonly number[]): Promise<Answer> {
+  /** One call; `body` undefined sends none. Throws failed (1) for an answer that isn't among `expected`. */
+  async ask(method: string, path: string, body: unknown, expected: readonly number[]): Promise<Answer> {
     const answer = await this.#send(method, path, body);
     if (expected.includes(answer.status)) return answer;
     throw refusal(`${method} ${path}`, this.#url, answer);

@@ -1,8 +1,9 @@
 // What a run finds when it takes a tenant's rotation: one to go on with, or the start of a new one. Only a rotation
 // that is finished makes room for another, and an incident that had one before doesn't get a second by itself.
+import { z } from "zod";
 import type { TenantId } from "../../stacks/names.ts";
 import { RunbookError } from "./errors.ts";
-import { Admin, isPending, type Rotation } from "./records.ts";
+import { Admin, isPending, Rotation } from "./records.ts";
 import type { TakeOver } from "./take-over.ts";
 import { fingerprint, type Stored, type Vault } from "./vault.ts";
 
@@ -22,6 +23,24 @@ export interface RotationRequest {
   readonly eventsDue?: readonly string[];
 }
 
+/**
+ * The tenant's rotation record, and the version to write over. A record that is unusable or was deleted counts as
+ * none: Vault keeps it as an older version, and what it may have been about is settled by the next password.
+ */
+export async function readRotation(
+  vault: Vault,
+  tenant: TenantId,
+): Promise<{ stored: Stored<Rotation> | undefined; version: number }> {
+  const found = await vault.record(tenant, "rotation", z.unknown());
+  if (found === undefined)
+    return { stored: undefined, version: (await vault.deletedVersion(tenant, "rotation")) ?? 0 };
+  const parsed = Rotation.safeParse(found.data);
+  return {
+    stored: parsed.success ? { ...found, data: parsed.data } : undefined,
+    version: found.version,
+  };
+}
+
 /** Whether the request goes on with what is there: a pending rotation, or the finished one of its own incident. */
 export const goesOn = (there: Rotation, { incident, again }: RotationRequest): boolean =>
   isPending(there.state) || (incident !== undefined && again !== true && hadIncident(there, incident));
@@ -34,7 +53,7 @@ export const hadIncident = ({ incident_id, history }: Rotation, incident: string
 export async function begin(
   vault: Vault,
   tenant: TenantId,
-  before: Stored<Rotation> | undefined,
+  before: Rotation | undefined,
   request: RotationRequest,
 ): Promise<Rotation> {
   const admin = await vault.record(tenant, "admin", Admin);
@@ -60,7 +79,7 @@ export async function begin(
     events_due: [...(request.eventsDue ?? [])],
     displayed: false,
     holder: null,
-    history: before?.data.history ?? [],
+    history: before?.history ?? [],
   };
 }
 

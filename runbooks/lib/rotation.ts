@@ -4,7 +4,7 @@
 import type { TenantId } from "../../stacks/names.ts";
 import { thisHolder } from "./holder.ts";
 import { Admin, isBefore, isPending, Rotation, type State } from "./records.ts";
-import { begin, goesOn, Overtaken, type RotationRequest, resume } from "./rotation-begin.ts";
+import { begin, goesOn, Overtaken, type RotationRequest, readRotation, resume } from "./rotation-begin.ts";
 import { requireAbandoned } from "./take-over.ts";
 import { CasConflict, fingerprint, type Vault } from "./vault.ts";
 
@@ -47,16 +47,17 @@ export class Rotating {
    */
   static async take(vault: Vault, tenant: TenantId, request: RotationRequest): Promise<Rotating> {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      const stored = await vault.record(tenant, "rotation", Rotation);
-      const there = stored !== undefined && goesOn(stored.data, request) ? stored : undefined;
+      const found = await readRotation(vault, tenant);
+      const there =
+        found.stored !== undefined && goesOn(found.stored.data, request) ? found.stored : undefined;
       if (there !== undefined) await requireAbandoned(vault, tenant, there, request.takeOver);
       const record =
         there === undefined
-          ? await begin(vault, tenant, stored, request)
+          ? await begin(vault, tenant, found.stored?.data, request)
           : await resume(vault, tenant, there.data, request);
       const held = { ...record, holder: thisHolder(request.run, vault.user) };
       try {
-        const version = await vault.writeRecord(tenant, "rotation", held, stored?.version ?? 0);
+        const version = await vault.writeRecord(tenant, "rotation", held, found.version);
         return new Rotating(vault, tenant, request.run, { record: held, version });
       } catch (error) {
         if (!(error instanceof CasConflict)) throw error;
@@ -119,9 +120,10 @@ export class Rotating {
     await this.#write({ state: "PREPARED", password, rejected: [...this.#record.rejected, rejected] });
   }
 
-  /** Opens a finished rotation again for events that it owes since; its password stays as it is. */
-  async reopen(change: Pick<Rotation, "kind" | "reason" | "details" | "events_due">): Promise<void> {
-    await this.#write({ ...change, state: "MARKED" });
+  /** Gives the rotation more events to store; one that is finished is opened again for them, its password untouched. */
+  async owe(change: Pick<Rotation, "kind" | "reason" | "details" | "events_due">): Promise<void> {
+    const { state } = this.#record;
+    await this.#write({ ...change, state: isBefore(state, "NOTIFIED") ? state : "MARKED" });
   }
 
   /**

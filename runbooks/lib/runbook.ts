@@ -62,6 +62,15 @@ export interface Run<Flags> {
   confirm(sentence: string, word?: Word): Promise<void>;
   /** A line of progress that is no step. */
   note(text: string): Promise<void>;
+  /** Somebody is at a terminal, to be asked and to be shown what must stand nowhere else. */
+  interactive: boolean;
+  /**
+   * Shows a text, secrets and all, on the terminal alone, until a key is pressed or `seconds` are over; then it is
+   * wiped. `shown` is called once it stands there. Must not be called where nobody is at a terminal.
+   */
+  reveal(text: string, seconds: number, shown: () => Promise<void>): Promise<void>;
+  /** Called once the result is printed: for what may count as handed out only then. */
+  afterResult(act: () => Promise<void>): void;
   /** Says who acts, for the audit log; asked once, at the first event. */
   actAs(user: () => Promise<string>): void;
   /** Called when the run ends, however it ends; the last one first. */
@@ -101,6 +110,7 @@ export function startRunbook(runbook: Runbook, argv: string[], io: Io): Executio
     signal: controller.signal,
     runId: randomUUID(),
     steps: undefined,
+    afterResult: [],
   };
   return {
     finished: execute(state, argv),
@@ -116,6 +126,7 @@ export function startRunbook(runbook: Runbook, argv: string[], io: Io): Executio
 interface State extends Ending {
   runbook: Runbook;
   io: Io;
+  afterResult: (() => Promise<void>)[];
 }
 
 async function execute(state: State, argv: string[]): Promise<number> {
@@ -144,6 +155,8 @@ async function execute(state: State, argv: string[]): Promise<number> {
   for (const cleanup of cleanups.reverse()) await keepFirstError(outcome, async () => cleanup());
   await keepFirstError(outcome, async () => audit?.finish({ exit_code: exitCode(outcome.error, state) }));
   await report(state, outcome, { json, dryRun });
+  for (const act of state.afterResult)
+    await act().catch((error) => terminal.note(messageOf(error), "yellow"));
   return exitCode(outcome.error, state);
 }
 
@@ -212,6 +225,9 @@ function openRun(
     change: (title, fn) => steps.change(title, fn),
     confirm: (sentence, word) => confirm(terminal, sentence, { dryRun, yes, signal, word }),
     note: (text) => terminal.note(text),
+    interactive: terminal.interactive,
+    reveal: (text, seconds, shown) => terminal.reveal(text, seconds, shown),
+    afterResult: (act) => state.afterResult.push(act),
     actAs: (fn) => {
       user = fn;
       known = undefined;

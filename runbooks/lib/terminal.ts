@@ -6,7 +6,7 @@ import { redact } from "./redact.ts";
 
 /** A process's streams and environment; tests bring their own. */
 export interface Io {
-  stdin: Readable & { isTTY?: boolean };
+  stdin: Readable & { isTTY?: boolean; setRawMode?: (raw: boolean) => unknown };
   stdout: Writable & { isTTY?: boolean };
   stderr: Writable & { isTTY?: boolean };
   env: NodeJS.ProcessEnv;
@@ -44,6 +44,25 @@ export class Terminal {
     const tick = () =>
       this.io.stderr.write(`\r\x1b[K${redact(`  ${title} ${seconds(performance.now() - start)}`)}`);
     this.ticking = setInterval(tick, 1000).unref();
+  }
+
+  /**
+   * Shows a text as it is, secrets too, until a key is pressed or `seconds` are over. It stands on the terminal's second
+   * screen, which has no scrollback, and is wiped before that is left. `shown` is called once it stands there.
+   */
+  async reveal(text: string, seconds: number, shown: () => Promise<void>): Promise<void> {
+    this.stopTicking();
+    const { stdin, stderr } = this.io;
+    const end = () => stderr.write("\x1b[2J\x1b[3J\x1b[H\x1b[?1049l");
+    process.once("exit", end);
+    try {
+      await write(stderr, `\x1b[?1049h\x1b[2J\x1b[H${text.replaceAll("\n", "\r\n")}\r\n`);
+      await shown();
+      await keyPressed(stdin, seconds);
+    } finally {
+      end();
+      process.off("exit", end);
+    }
   }
 
   /** Yes or no; Enter alone means no. */
@@ -98,6 +117,21 @@ export class Terminal {
 
 /** Milliseconds as the operator reads them: 0.4s, 75.0s. */
 export const seconds = (milliseconds: number): string => `${(milliseconds / 1000).toFixed(1)}s`;
+
+/** Any key counts, Ctrl-C too; so does the end of the input. */
+function keyPressed(stdin: Io["stdin"], seconds: number): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, seconds * 1000);
+  stdin.setRawMode?.(true);
+  stdin.once("data", () => resolve());
+  stdin.once("end", () => resolve());
+  stdin.resume();
+  return promise.finally(() => {
+    clearTimeout(timer);
+    stdin.setRawMode?.(false);
+    stdin.pause();
+  });
+}
 
 /** A stream that nobody reads any more must not end a run that is halfway through a change. */
 function write(stream: Writable, text: string): Promise<void> {

@@ -234,6 +234,18 @@ export class Vault {
     }
   }
 
+  /** Lays a secret into Vault's cubbyhole for one reader: the token opens it once, within `seconds`, and needs no other right. */
+  async wrap(secret: Record<string, string>, seconds: number): Promise<string> {
+    const path = "sys/wrapping/wrap";
+    try {
+      const headers = { "X-Vault-Wrap-TTL": `${seconds}s` };
+      const request = { path: `/${path}`, method: "POST", timeout: TIMEOUT_MS, headers, json: secret };
+      return Wrapped.parse(await this.#client.request(request)).wrap_info.token;
+    } catch (error) {
+      throw explain(this.addr, error, "write", path);
+    }
+  }
+
   /**
    * Asks Vault what this token really may do. Throws permission (3) that names every missing right; token
    * policies alone would mislead, since they leave out identity policies and still name deleted ones.
@@ -304,6 +316,7 @@ const KvDeleted = z.object({
 });
 const KvWrite = z.object({ data: z.object({ version: z.number().int() }) });
 const KeyList = z.object({ data: z.object({ keys: z.array(z.string()) }) });
+const Wrapped = z.object({ wrap_info: z.object({ token: z.string().min(1) }) });
 const Login = z.object({ auth: z.object({ client_token: z.string().min(1) }) });
 const Capabilities = z.object({ data: z.record(z.string(), z.unknown()) }).transform(({ data }) => ({
   data: Object.fromEntries(
