@@ -13,11 +13,13 @@ enableCompileCache(
 /** Kept here so that the list needs no import: each runbook loads its own libraries only. */
 export const RUNBOOKS: Record<string, string> = {
   "emergency-reset": "set a new password for a tenant's administrator at once and prove the old one dead",
+  "mark-compromised": "mark a version of a tenant's credential as known to strangers, without resetting it",
   "onboard-tenant": "make a new tenant's first credentials and encrypt them into Vault",
   "recover-credentials":
     "give a rebuilt mail host its tenant's credentials back and prove them by logging in",
   "replace-vps": "replace a tenant's dead or hanging VPS and prove its login on the new one",
   "save-host-state": "save a mail host's certificate and its key into Vault, encrypted",
+  "shred-keys": "destroy old versions of tenants' keys, for good",
   audit: "show, check and complete the audit log",
   notify: "show and deliver the notices that their receivers don't have yet",
 };

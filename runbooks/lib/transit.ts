@@ -118,8 +118,10 @@ export async function setMinimums(
   version: number,
 ): Promise<TransitKey | undefined> {
   const minimums = { min_decryption_version: version, min_encryption_version: version };
-  await vault.write(`${TRANSIT_MOUNT}/keys/${transitKey(tenant)}/config`, minimums, z.unknown());
-  return readKey(vault, tenant);
+  const path = `${TRANSIT_MOUNT}/keys/${transitKey(tenant)}/config`;
+  // Older Vaults answer without a body.
+  const after = await vault.write(path, minimums, Key.optional().catch(undefined));
+  return after?.data ?? readKey(vault, tenant);
 }
 
 /** Destroys the versions below `version` for good. */
