@@ -22,8 +22,14 @@ export interface Answer {
 
 export type Payload = Record<string, unknown>;
 
-/** Calls by `METHOD collection[/[/part]]`: the path's words before and after the name, which is the second argument. */
-export type Calls = Record<string, (mailu: Mailu, name: string, data: Payload) => Answer | Promise<Answer>>;
+/**
+ * Calls by `METHOD collection[/[/part[/]]]`: the path's words before and after the name, which is the second argument;
+ * what follows the part is the last one.
+ */
+export type Calls = Record<
+  string,
+  (mailu: Mailu, name: string, data: Payload, item: string) => Answer | Promise<Answer>
+>;
 
 export const say = (status: number, message: string): Answer => ({ status, body: { code: status, message } });
 export const invalid = (errors: Record<string, string>): Answer => ({

@@ -18,14 +18,19 @@ export async function answerCall(
 ): Promise<Answer> {
   const denied = refusal(mailu, authorization, ip);
   if (denied !== undefined) return denied;
-  const [collection = "", name, part] = path.split("/").slice(1);
-  const handler =
-    CALLS[`${method} ${collection}${name === undefined ? "" : "/"}${part === undefined ? "" : `/${part}`}`];
+  const [collection = "", name, part, item] = path.split("/").slice(1);
+  const form = [
+    name === undefined ? "" : "/",
+    part === undefined ? "" : `/${part}`,
+    item === undefined ? "" : "/",
+  ];
+  const handler = CALLS[`${method} ${collection}${form.join("")}`];
   if (handler === undefined) return { status: 404, body: { message: NOT_FOUND } };
-  if (method === "GET" || method === "DELETE" || part === "dkim") return handler(mailu, name ?? "", {});
+  if (method === "GET" || method === "DELETE" || part === "dkim")
+    return handler(mailu, name ?? "", {}, item ?? "");
   const payload = parse(body);
   if (payload === undefined) return { status: 400, body: { message: BAD_REQUEST } };
-  return handler(mailu, name ?? "", payload);
+  return handler(mailu, name ?? "", payload, item ?? "");
 }
 
 const NOT_FOUND =

@@ -54,6 +54,14 @@ describe("Mailu's API on a lab host answers", () => {
       /AuthorizedIP anywhere .* is invalid/,
     ],
     ["DELETE", "/token/99", undefined, 404, /cannot be found for id 99/],
+    ["POST", `/domain/${DOMAIN}/manager`, { user_email: "absent@acme.example" }, 404, /does not exist/],
+    ["POST", `/domain/${DOMAIN}/manager`, { user_email: ADMIN }, 200, /has been added as manager/],
+    ["POST", `/domain/${DOMAIN}/manager`, { user_email: ADMIN }, 409, /already a manager/],
+    ["GET", `/domain/${DOMAIN}/manager/${ADMIN}`, undefined, 200, /"user_email":null/],
+    ["GET", `/domain/${DOMAIN}/manager`, undefined, 500, /Internal Server Error/],
+    ["DELETE", `/domain/${DOMAIN}/manager/${ADMIN}`, undefined, 200, /has been removed as a manager/],
+    ["DELETE", `/domain/${DOMAIN}/manager/${ADMIN}`, undefined, 404, /is not a manager/],
+    ["POST", `/domain/${DOMAIN}/manager/${ADMIN}`, {}, 404, /requested URL was not found/],
     ["GET", "/nowhere", undefined, 404, /requested URL was not found/],
   ];
   for (const [method, path, body, status, says] of cases) {

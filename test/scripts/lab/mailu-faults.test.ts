@@ -17,7 +17,7 @@ describe("a fault switched on by a test", () => {
   afterEach(() => setFaults(mail.host.disk, undefined));
   afterAll(() => mail.close());
 
-  for (const status of [400, 403, 429, 500] as const) {
+  for (const status of [400, 401, 403, 404, 429, 500] as const) {
     test(`answers ${status} and applies nothing`, async () => {
       setFaults(mail.host.disk, { api: [{ match: "PATCH /user/", status }] });
       expect((await mail.call("PATCH", patch, { raw_password: "x" })).status).toBe(status);
@@ -66,6 +66,14 @@ describe("a fault switched on by a test", () => {
     setFaults(mail.host.disk, { smtp: [{ limited: true }], imap: [{ refused: true, times: 1 }] });
     expect(await mail.smtp(ADMIN, "first-password")).toBe(451);
     expect(await mail.imap(ADMIN, "first-password")).toMatch(/credentials invalid/);
+    expect(await mail.imap(ADMIN, "first-password")).toBe("ok");
+  });
+
+  test("cuts logins off without an answer", async () => {
+    setFaults(mail.host.disk, { smtp: [{ cut: true, times: 1 }], imap: [{ cut: true, times: 1 }] });
+    expect(await mail.smtp(ADMIN, "first-password")).toBe(0);
+    expect(await mail.imap(ADMIN, "first-password")).not.toMatch(/credentials invalid|^ok$/);
+    expect(await mail.smtp(ADMIN, "first-password")).toBe(235);
     expect(await mail.imap(ADMIN, "first-password")).toBe("ok");
   });
 });
