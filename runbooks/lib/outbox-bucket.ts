@@ -22,7 +22,7 @@ export class OutboxBucket implements OutboxPlace {
   }
 
   create(id: string, body: string): Promise<boolean> {
-    return this.put(id, body, { IfNoneMatch: "*" });
+    return this.put(id, body, { IfNoneMatch: "*" }, 412);
   }
 
   read(id: string): Promise<StoredBody | undefined> {
@@ -45,23 +45,23 @@ export class OutboxBucket implements OutboxPlace {
     });
   }
 
+  /** 404: it is gone; 409: somebody else writes at this moment. */
   replace(id: string, body: string, tag: string): Promise<boolean> {
-    return this.put(id, body, { IfMatch: tag });
+    return this.put(id, body, { IfMatch: tag }, 404, 409, 412);
   }
 
   async remove(id: string): Promise<void> {
     await this.ask(({ sdk, s3 }) => s3.send(new sdk.DeleteObjectCommand(this.at(id))));
   }
 
-  private async put(id: string, Body: string, condition: { IfNoneMatch: string } | { IfMatch: string }) {
-    const done = await this.ask(
-      ({ sdk, s3 }) =>
-        s3.send(
-          new sdk.PutObjectCommand({ ...this.at(id), ...condition, Body, ContentType: "application/json" }),
-        ),
-      412,
-      404,
-    );
+  private async put(
+    id: string,
+    Body: string,
+    condition: { IfNoneMatch: string } | { IfMatch: string },
+    ...refused: number[]
+  ): Promise<boolean> {
+    const input = { ...this.at(id), ...condition, Body, ContentType: "application/json" };
+    const done = await this.ask(({ sdk, s3 }) => s3.send(new sdk.PutObjectCommand(input)), ...refused);
     return done !== undefined;
   }
 
