@@ -4,7 +4,8 @@
 import { delimiter, join } from "node:path";
 import { assertLoopback } from "./subnet.ts";
 
-const FOREIGN = /^(?:VAULT_|AWS_|PULUMI_|RECOVERY_CONFIG$|LAB_ROOT_TOKEN$)/;
+const FOREIGN =
+  /^(?:VAULT_|AWS_|PULUMI_|RECOVERY_CONFIG$|LAB_(?:ROOT_TOKEN|SHREDDER_TOKEN|SYSTEM_ROLE_ID|SYSTEM_SECRET_ID)$)/;
 
 /** The names in `env` that point at somebody's Vault, cloud account, state or settings. */
 export const foreignNames = (env: NodeJS.ProcessEnv): string[] =>
@@ -27,17 +28,31 @@ export interface Place {
   awsEndpoint: string;
 }
 
+/** Who may log in to a lab's Vault; what isn't there yet is left out or empty. */
+export interface Identities {
+  operator?: string;
+  root?: string;
+  shredder?: string;
+  systemRoleId?: string;
+  systemSecretId?: string;
+}
+
 /** The variables with which runbooks, `pulumi` and `vault` work on a lab. Throws on an endpoint off the loopback. */
-export function labVariables(
-  place: Place,
-  tokens: { operator: string; root: string },
-): Record<string, string> {
+export function labVariables(place: Place, identities: Identities): Record<string, string> {
   assertLoopback("VAULT_ADDR", place.vaultAddr);
   assertLoopback("AWS_ENDPOINT_URL", place.awsEndpoint);
+  const others = Object.fromEntries(
+    [
+      ["LAB_ROOT_TOKEN", identities.root],
+      ["LAB_SHREDDER_TOKEN", identities.shredder],
+      ["LAB_SYSTEM_ROLE_ID", identities.systemRoleId],
+      ["LAB_SYSTEM_SECRET_ID", identities.systemSecretId],
+    ].filter((entry): entry is [string, string] => Boolean(entry[1])),
+  );
   return {
     VAULT_ADDR: place.vaultAddr,
-    VAULT_TOKEN: tokens.operator,
-    LAB_ROOT_TOKEN: tokens.root,
+    VAULT_TOKEN: identities.operator ?? "",
+    ...others,
     AWS_ENDPOINT_URL: place.awsEndpoint,
     AWS_REGION: "us-east-1",
     AWS_DEFAULT_REGION: "us-east-1",

@@ -15,7 +15,8 @@ import { labEnvironment, labVariables, type Place, withoutForeign } from "./envi
 import { removeFolder, takeFolder } from "./folder.ts";
 import { Hypervisor } from "./hypervisor.ts";
 import { makeOfflineKey, startSsh } from "./keys.ts";
-import { describeLab, type OpenLab, openLab } from "./place.ts";
+import { notifySection, startReceivers } from "./notices.ts";
+import { describeLab, type OpenLab, openLab, writeSecret } from "./place.ts";
 import { installPlugins } from "./plugins/install.ts";
 import { makeProject, makeStack } from "./project.ts";
 import { type Phase, provision } from "./provision.ts";
@@ -120,10 +121,11 @@ async function build(
       atEnd(() => endService(started.agent));
       return started;
     }),
+    phase("receivers of notices", async () => atEnd(await startReceivers(dir, address))),
     phase("Pulumi project, plugins and empty stacks", async () => {
       await makeProject(dir, repo);
       await installPlugins(join(dir, "pulumi-home"));
-      const noTokens = labEnvironment(place, labVariables(place, { operator: "", root: "" }));
+      const noTokens = labEnvironment(place, labVariables(place, {}));
       await allOf(stacks.map((stack) => makeStack(dir, noTokens, stack)));
     }),
   ]);
@@ -132,8 +134,8 @@ async function build(
   const offlineKey = phase("offline recovery key made", () => makeOfflineKey(dir));
   offlineKey.catch(() => {});
   await describeLab(dir, { ...place, ready: false });
-  await writeSettings(place);
-  await writeFile(join(dir, "operator-token"), `${await operator(vault)}\n`, { mode: 0o600 });
+  await writeSettings(place, address);
+  await writePeople(dir, vault);
   const hosts = new Hypervisor({
     dir,
     prefix: subnet.prefix,
@@ -156,19 +158,29 @@ async function build(
   if (options.bare !== true) await provision(open, hosts, tenants, ssh.publicKey, phase, signal);
   await offlineKey;
   await describeLab(dir, { ...place, ready: true });
-  return { ...open, dir, tenants, hosts, phases, stop };
+  return { ...(await openLab(dir)), dir, tenants, hosts, phases, stop };
 }
 
-/** A person with just the three roles that day-to-day work takes, so that a missing right shows. */
-const operator = (vault: { addr: string; rootToken: string }): Promise<string> =>
-  personToken(vault, "operator", ["platform-admin", "stack-operator", "tenant-deployer"]);
+/**
+ * Tokens of people: one with just the three roles that day-to-day work takes, so that a missing right shows, and one
+ * who may destroy keys and nothing else.
+ */
+async function writePeople(dir: string, vault: { addr: string; rootToken: string }): Promise<void> {
+  const [operator, shredder] = await Promise.all([
+    personToken(vault, "operator", ["platform-admin", "stack-operator", "tenant-deployer"]),
+    personToken(vault, "shredder", ["key-shredder"]),
+  ]);
+  await writeSecret(dir, "operator-token", operator);
+  await writeSecret(dir, "shredder-token", shredder);
+}
 
-async function writeSettings(place: Place): Promise<void> {
+async function writeSettings(place: Place, address: string): Promise<void> {
   const settings = {
     vault: { addr: place.vaultAddr },
     audit: { log: join(place.dir, "audit.jsonl"), bucket: AUDIT_BUCKET },
     ssh: { user: "root", identity_file: join(place.dir, "id_ed25519") },
     pulumi: { project_dir: join(place.dir, "project") },
+    notify: notifySection(address),
   };
   await writeFile(join(place.dir, "recovery.yaml"), stringify(settings));
 }

@@ -191,6 +191,7 @@ async function printStatus(dir: string): Promise<void> {
   if (!ready) return;
   const lab = await openLab(dir);
   process.stdout.write(`  Vault  ${lab.place.vaultAddr}\n  AWS    ${lab.place.awsEndpoint}\n`);
+  process.stdout.write(`  told   ${join(dir, "notices")} (mails and webhooks received)\n`);
   for (const host of (await order(dir, { order: "status" })).hosts) {
     const state = host.alive ? `process ${host.pid}` : "dead";
     process.stdout.write(`  host   ${host.address}  ${host.name} (${host.id}, ${state})\n`);

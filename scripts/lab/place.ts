@@ -13,7 +13,13 @@ const Description = z.object({ vaultAddr: z.string(), awsEndpoint: z.string(), r
 export interface OpenLab {
   place: Place;
   rootToken: string;
+  /** Of a person who is platform-admin, stack-operator and tenant-deployer. */
   operatorToken: string;
+  /** Of a person who is key-shredder and nothing else. */
+  shredderToken: string;
+  /** What automation logs in with as `system`; empty in a bare lab, where no stack has made the AppRole. */
+  systemRoleId: string;
+  systemSecretId: string;
   /** The lab's own variables. */
   variables: Record<string, string>;
   /** A whole environment with the person's token. */
@@ -54,7 +60,31 @@ export async function openLab(dir: string): Promise<OpenLab> {
     awsEndpoint,
   };
   const [rootToken, operatorToken] = [await read("root-token"), await read("operator-token")];
-  const variables = labVariables(place, { operator: operatorToken, root: rootToken });
+  const shredderToken = await read("shredder-token");
+  const [systemRoleId, systemSecretId] = (await Promise.all(
+    ["system-role-id", "system-secret-id"].map((name) => read(name).catch(() => "")),
+  )) as [string, string];
+  const variables = labVariables(place, {
+    operator: operatorToken,
+    root: rootToken,
+    shredder: shredderToken,
+    systemRoleId,
+    systemSecretId,
+  });
   const env = labEnvironment(place, variables);
-  return { place, rootToken, operatorToken, variables, env, rootEnv: { ...env, VAULT_TOKEN: rootToken } };
+  return {
+    place,
+    rootToken,
+    operatorToken,
+    shredderToken,
+    systemRoleId,
+    systemSecretId,
+    variables,
+    env,
+    rootEnv: { ...env, VAULT_TOKEN: rootToken },
+  };
 }
+
+/** Keeps a secret in the lab's folder, for its owner alone. */
+export const writeSecret = (dir: string, name: string, value: string): Promise<void> =>
+  writeFile(join(dir, name), `${value}\n`, { mode: 0o600 });

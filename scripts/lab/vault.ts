@@ -71,15 +71,26 @@ export async function personToken(
     canonical_id: entity.data.id,
     mount_accessor: mounts.data["token/"].accessor,
   });
-  await call("POST", "auth/token/roles/lab-person", {
+  await call("POST", `auth/token/roles/lab-${name}`, {
     allowed_policies: policies,
     allowed_entity_aliases: [name],
     orphan: true,
   });
   const token = Token.parse(
-    await call("POST", "auth/token/create/lab-person", { policies, entity_alias: name, display_name: name }),
+    await call("POST", `auth/token/create/lab-${name}`, { policies, entity_alias: name, display_name: name }),
   );
   return token.auth.client_token;
+}
+
+/** What a program of automation logs in with, once the platform stack has made its AppRole. */
+export async function appRole(
+  vault: { addr: string; rootToken: string },
+  name: string,
+): Promise<{ roleId: string; secretId: string }> {
+  const call = (method: string, path: string): Promise<unknown> =>
+    vaultCall(vault.addr, vault.rootToken, method, `auth/approle/role/${name}/${path}`);
+  const [role, secret] = await Promise.all([call("GET", "role-id"), call("POST", "secret-id")]);
+  return { roleId: RoleId.parse(role).data.role_id, secretId: SecretId.parse(secret).data.secret_id };
 }
 
 /** One raw request to Vault's HTTP API; `path` without `/v1/`. Throws with Vault's own words on an error. */
@@ -103,6 +114,8 @@ export async function vaultCall(
 const Initialised = z.object({ keys_base64: z.array(z.string()), root_token: z.string() });
 const Mounts = z.object({ data: z.object({ "token/": z.object({ accessor: z.string() }) }) });
 const Entity = z.object({ data: z.object({ id: z.string() }) });
+const RoleId = z.object({ data: z.object({ role_id: z.string() }) });
+const SecretId = z.object({ data: z.object({ secret_id: z.string() }) });
 const Token = z.object({ auth: z.object({ client_token: z.string() }) });
 
 const configuration = (dir: string, address: string): string => `

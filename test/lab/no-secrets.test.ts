@@ -24,7 +24,17 @@ import {
 } from "./needles.ts";
 
 /** What an operator keeps elsewhere, and a lab in its own folder. */
-const KEPT = ["root-token", "operator-token", "unseal-keys", "passphrase", "offline-recovery.pem"];
+const KEPT = [
+  "root-token",
+  "operator-token",
+  "shredder-token",
+  "system-secret-id",
+  "webhook-secret",
+  "slack-url",
+  "unseal-keys",
+  "passphrase",
+  "offline-recovery.pem",
+];
 const STACKS = [PLATFORM_STACK, ...TENANTS.map(({ id }) => tenantStack(id))];
 const begin = Date.now();
 
