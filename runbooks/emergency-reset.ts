@@ -51,7 +51,8 @@ export default defineRunbook({
     const sent = await run.change("send the notices", () => outbox.deliver());
     for (const { name, why } of sent?.waiting ?? []) outstanding.push(`notice ${name} waits: ${why}`);
     const shown = await run.change("hand out the new credential once", async () => {
-      if (done.rotating !== undefined) return display(run, vault, done.account, done.rotating, wrap);
+      if (done.rotating !== undefined)
+        return display(run, vault, done.account, done.rotating, incident, wrap);
     });
     const record = done.rotating?.record;
     const result = {

@@ -15,6 +15,8 @@ export const RUNBOOKS: Record<string, string> = {
   "emergency-reset": "set a new password for a tenant's administrator at once and prove the old one dead",
   "mark-compromised": "mark a version of a tenant's credential as known to strangers, without resetting it",
   "onboard-tenant": "make a new tenant's first credentials and encrypt them into Vault",
+  "respond-to-compromise": "rotate compromised credentials of one or many tenants and tell everybody",
+  resume: "finish the rotations that dead runs left, and send the notices that wait",
   "recover-credentials":
     "give a rebuilt mail host its tenant's credentials back and prove them by logging in",
   "replace-vps": "replace a tenant's dead or hanging VPS and prove its login on the new one",

@@ -23,11 +23,13 @@ export async function display(
   vault: Vault,
   account: Account,
   rotating: Rotating,
+  incident: string,
   wrap: boolean,
 ): Promise<Display> {
   const { record } = rotating;
   const handedOut = () => rotating.advance(record.state, { displayed: true });
-  if (record.displayed) return { displayed: "before" };
+  // A later incident's credential isn't this one's to show.
+  if (record.displayed || record.incident_id !== incident) return { displayed: "before" };
   if (!wrap && (!run.interactive || run.json)) {
     return {
       displayed: "waiting",

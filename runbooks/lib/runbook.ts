@@ -62,6 +62,8 @@ export interface Run<Flags> {
   confirm(sentence: string, word?: Word): Promise<void>;
   /** A line of progress that is no step. */
   note(text: string): Promise<void>;
+  /** How far a long piece of work is; see Terminal. */
+  progress(text: string): void;
   /** Somebody is at a terminal, to be asked and to be shown what must stand nowhere else. */
   interactive: boolean;
   /**
@@ -225,6 +227,7 @@ function openRun(
     change: (title, fn) => steps.change(title, fn),
     confirm: (sentence, word) => confirm(terminal, sentence, { dryRun, yes, signal, word }),
     note: (text) => terminal.note(text),
+    progress: (text) => terminal.progress(text),
     interactive: terminal.interactive,
     reveal: (text, seconds, shown) => terminal.reveal(text, seconds, shown),
     afterResult: (act) => state.afterResult.push(act),

@@ -16,12 +16,16 @@ export class Steps {
   readonly all: Step[] = [];
   /** True from the first change's start: from here on an interruption leaves something to resume. */
   changeBegan = false;
-  private readonly terminal: Terminal;
+  private readonly terminal: Pick<Terminal, "note" | "startTicking">;
   private readonly signal: AbortSignal;
   private readonly dryRun: boolean;
   private depth = 0;
 
-  constructor(options: { terminal: Terminal; signal: AbortSignal; dryRun: boolean }) {
+  constructor(options: {
+    terminal: Pick<Terminal, "note" | "startTicking">;
+    signal: AbortSignal;
+    dryRun: boolean;
+  }) {
     this.terminal = options.terminal;
     this.signal = options.signal;
     this.dryRun = options.dryRun;

@@ -41,10 +41,11 @@ function withHost(findings: Findings, host: HostFindings | string): Findings {
   const fetchmail = host.fetchmail.map(
     ({ email, host: from, username }) => `mail is fetched for ${email} from ${from} as ${username}`,
   );
+  const managers = host.managers.map(({ email, domain }) => `${email} manages the domain ${domain}`);
   const connections = host.ended ? [] : ["whether the open connections were ended"];
   return {
     ...findings,
-    reported: [...findings.reported, ...sieve, ...fetchmail],
+    reported: [...findings.reported, ...managers, ...sieve, ...fetchmail],
     unknown: [...findings.unknown, ...connections],
   };
 }

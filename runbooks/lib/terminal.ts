@@ -12,6 +12,9 @@ export interface Io {
   env: NodeJS.ProcessEnv;
 }
 
+/** Milliseconds between two lines of progress in a log. */
+const QUIET_MS = 10_000;
+
 type Style = Parameters<typeof styleText>[0];
 
 export class Terminal {
@@ -19,6 +22,8 @@ export class Terminal {
   readonly interactive: boolean;
   private readonly io: Io;
   private ticking: NodeJS.Timeout | undefined;
+  private hasProgress = false;
+  private progressAt = Number.NEGATIVE_INFINITY;
 
   constructor(io: Io) {
     this.io = io;
@@ -35,6 +40,19 @@ export class Terminal {
   result(text: string): Promise<void> {
     this.stopTicking();
     return write(this.io.stdout, `${redact(text)}\n`);
+  }
+
+  /** How far it is: on a terminal one line that is written over, elsewhere a line every ten seconds at most. */
+  progress(text: string): void {
+    const { stderr } = this.io;
+    if (stderr.isTTY === true) {
+      this.stopTicking();
+      stderr.write(`\r\x1b[K${redact(text)}`);
+      this.hasProgress = true;
+    } else if (performance.now() - this.progressAt > QUIET_MS) {
+      this.progressAt = performance.now();
+      stderr.write(`${redact(text)}\n`);
+    }
   }
 
   /** Shows, on a terminal only, how long the step that runs now has been running. */
@@ -108,9 +126,10 @@ export class Terminal {
   }
 
   private stopTicking(): void {
-    if (this.ticking === undefined) return;
+    if (this.ticking === undefined && !this.hasProgress) return;
     clearInterval(this.ticking);
     this.ticking = undefined;
+    this.hasProgress = false;
     this.io.stderr.write("\r\x1b[K");
   }
 }

@@ -1,0 +1,203 @@
+// The same work on many tenants at once, by one machine or by several that share it through the rotation records:
+// whoever finds a tenant in another's hands goes on with the next and comes back to it later.
+import { setTimeout as sleep } from "node:timers/promises";
+import type { TenantId } from "../../stacks/names.ts";
+import { Interrupted, messageOf, RunbookError } from "./errors.ts";
+import { inParallel } from "./parallel.ts";
+import { readRotation } from "./rotation-begin.ts";
+import type { Run } from "./runbook.ts";
+import { Steps } from "./steps.ts";
+import { Held, SILENCE_MS, type TakeOver } from "./take-over.ts";
+import type { Vault } from "./vault.ts";
+
+/** What becomes of one tenant. */
+export interface TenantOutcome {
+  readonly tenant: TenantId;
+  readonly outcome: "done" | "unchanged" | "incomplete" | "failed";
+  /** The credential's version, where it is known. */
+  readonly version?: number;
+  readonly seconds: number;
+  /** What is outstanding, or why it failed. */
+  readonly problems: readonly string[];
+  readonly next?: string;
+}
+
+/** Steps of one tenant, and what is to be done when it is finished. */
+export type TenantTools = Pick<Run<unknown>, "check" | "change" | "note" | "onExit">;
+export type TenantWork = (
+  tools: TenantTools,
+  tenant: TenantId,
+  takeOver: TakeOver,
+) => Promise<Pick<TenantOutcome, "outcome" | "problems"> & { version?: number }>;
+
+export interface ManyOptions {
+  readonly vault: Vault;
+  /** How many at a time. */
+  readonly atOnce: number;
+  /** What to do about holders that can't be seen from here; `watch` means: come back to them. */
+  readonly takeOver: TakeOver;
+}
+
+/** Milliseconds between two looks at tenants that others hold. */
+const LOOK_AGAIN_MS = 2_000;
+
+/** Works on every tenant; one that fails holds up no other. Throws Interrupted when the run was asked to end. */
+export async function forEachTenant(
+  run: Pick<Run<unknown>, "check" | "change" | "note" | "signal" | "dryRun" | "progress">,
+  tenants: readonly TenantId[],
+  work: TenantWork,
+  options: ManyOptions,
+): Promise<TenantOutcome[]> {
+  const outcomes = new Map<TenantId, TenantOutcome>();
+  const held = new Map<TenantId, Watched>();
+  const progress = new Progress(run, tenants.length, outcomes, held);
+  const one = async (tenant: TenantId, takeOver: TakeOver) => {
+    run.signal.throwIfAborted();
+    progress.begin();
+    const outcome = await attempt(run, tenants.length, tenant, work, takeOver);
+    progress.end();
+    if (outcome instanceof Held) held.set(tenant, { error: outcome, since: performance.now() });
+    else {
+      held.delete(tenant);
+      outcomes.set(tenant, outcome);
+    }
+    progress.show();
+  };
+  const patient = tenants.length === 1 && options.takeOver === "watch";
+  const takeOver = options.takeOver === "watch" && !patient ? "leave" : options.takeOver;
+  // In another order on each machine, so that several don't stand in each other's way.
+  await inParallel(shuffled(tenants), options.atOnce, (tenant) => one(tenant, takeOver));
+  while (held.size > 0 && options.takeOver === "watch" && !patient) {
+    await sleep(LOOK_AGAIN_MS, undefined, { signal: run.signal });
+    await inParallel([...held], options.atOnce, async ([tenant, watched]) => {
+      const again = await lookAgain(options.vault, tenant, watched);
+      if (again !== undefined) await one(tenant, again);
+    });
+    progress.show();
+  }
+  for (const [tenant, { error }] of held) outcomes.set(tenant, failed(tenant, error, 0));
+  return tenants.flatMap((tenant) => outcomes.get(tenant) ?? []);
+}
+
+interface Watched {
+  readonly error: Held;
+  /** By this process's own clock, when the record was first seen as it is. */
+  readonly since: number;
+}
+
+/** How to try again a tenant that somebody held: undefined while he lives, or may live. */
+async function lookAgain(vault: Vault, tenant: TenantId, watched: Watched): Promise<TakeOver | undefined> {
+  const { stored, version } = await readRotation(vault, tenant);
+  if (stored === undefined || stored.data.holder === null) return "leave";
+  if (version !== watched.error.version) return "leave";
+  return performance.now() - watched.since >= SILENCE_MS ? { version } : undefined;
+}
+
+async function attempt(
+  run: Pick<Run<unknown>, "check" | "change" | "note" | "signal" | "dryRun">,
+  count: number,
+  tenant: TenantId,
+  work: TenantWork,
+  takeOver: TakeOver,
+): Promise<TenantOutcome | Held> {
+  const cleanups: (() => void | Promise<void>)[] = [];
+  const onExit = (cleanup: () => void | Promise<void>) => void cleanups.push(cleanup);
+  const begin = performance.now();
+  const took = () => Math.round(performance.now() - begin) / 1000;
+  try {
+    const done = await work({ ...stepsOf(run, count, tenant), onExit }, tenant, takeOver);
+    return { tenant, ...done, seconds: took() };
+  } catch (error) {
+    if (run.signal.aborted || error instanceof Interrupted || (error instanceof Held && count > 1)) {
+      if (error instanceof Held) return error;
+      throw error;
+    }
+    if (count === 1) throw error;
+    return failed(tenant, error, took());
+  } finally {
+    for (const cleanup of cleanups.reverse()) await cleanup();
+  }
+}
+
+/** One tenant's steps are the run's own; of many, only what a dry run would change is told. */
+function stepsOf(
+  run: Pick<Run<unknown>, "check" | "change" | "note" | "signal" | "dryRun">,
+  count: number,
+  tenant: TenantId,
+): Pick<TenantTools, "check" | "change" | "note"> {
+  if (count === 1) return run;
+  const note = async (text: string) => {
+    if (run.dryRun) await run.note(`${tenant}: ${text}`);
+  };
+  const terminal = {
+    note: (text: string) => (text.startsWith("would: ") ? note(text) : Promise.resolve()),
+    startTicking() {},
+  };
+  const steps = new Steps({ terminal, signal: run.signal, dryRun: run.dryRun });
+  return {
+    check: (title, fn) => steps.check(title, fn),
+    change: (title, fn) => steps.change(title, fn),
+    note,
+  };
+}
+
+function failed(tenant: TenantId, error: unknown, seconds: number): TenantOutcome {
+  const known = error instanceof RunbookError;
+  return {
+    tenant,
+    outcome: known && error.exitCode === 5 ? "incomplete" : "failed",
+    seconds,
+    problems: [messageOf(error)],
+    ...(known && error.next !== undefined ? { next: error.next } : {}),
+  };
+}
+
+/** Done, failed, running, and how long the rest will take at this pace. */
+class Progress {
+  readonly #run: Pick<Run<unknown>, "progress">;
+  readonly #count: number;
+  readonly #outcomes: ReadonlyMap<TenantId, TenantOutcome>;
+  readonly #held: ReadonlyMap<TenantId, Watched>;
+  readonly #begin = performance.now();
+  #running = 0;
+
+  constructor(
+    run: Pick<Run<unknown>, "progress">,
+    count: number,
+    outcomes: ReadonlyMap<TenantId, TenantOutcome>,
+    held: ReadonlyMap<TenantId, Watched>,
+  ) {
+    this.#run = run;
+    this.#count = count;
+    this.#outcomes = outcomes;
+    this.#held = held;
+  }
+
+  begin(): void {
+    this.#running += 1;
+  }
+
+  end(): void {
+    this.#running -= 1;
+  }
+
+  show(): void {
+    if (this.#count === 1) return;
+    const all = [...this.#outcomes.values()];
+    const bad = all.filter(({ outcome }) => outcome === "failed" || outcome === "incomplete").length;
+    const left = this.#count - all.length;
+    const seconds = ((performance.now() - this.#begin) / 1000 / Math.max(1, all.length)) * left;
+    const others = this.#held.size > 0 ? `, ${this.#held.size} in others' hands` : "";
+    this.#run.progress(
+      `${all.length - bad} done, ${bad} failed, ${this.#running} running${others}, ${left} to go` +
+        (left > 0 && all.length > 0 ? `, about ${Math.ceil(seconds)} s` : ""),
+    );
+  }
+}
+
+function shuffled<T>(items: readonly T[]): T[] {
+  return items
+    .map((item) => ({ item, at: Math.random() }))
+    .sort((a, b) => a.at - b.at)
+    .map(({ item }) => item);
+}
