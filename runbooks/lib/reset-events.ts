@@ -125,7 +125,7 @@ Incident: ${record.incident_id}
 Account:  ${account.username}
 Time:     ${new Date().toISOString()}
 
-The old password no longer works. ${action}
+${record.old_proof === "refused" ? "The old password no longer works. " : ""}${action}
 `,
     fields: {},
   };

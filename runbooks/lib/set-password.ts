@@ -1,0 +1,83 @@
+// SET, ACCEPTED and COMMITTED: the password that the rotation record holds becomes the one that the server takes, and
+// then Vault's current one.
+import type { Account } from "./account.ts";
+import { RunbookError } from "./errors.ts";
+import { installPassword } from "./install-password.ts";
+import { smtpLogin } from "./mail-login.ts";
+import { proveAccepted } from "./prove.ts";
+import { isBefore } from "./records.ts";
+import type { Rotating } from "./rotation.ts";
+
+/** How many passwords are made before the server is believed to take none. */
+const PASSWORDS = 3;
+
+/** Sets the password. One that is Vault's current one already is set again only if it doesn't log in. */
+export async function setPassword(account: Account, rotating: Rotating): Promise<void> {
+  if (!isBefore(rotating.record.state, "COMMITTED")) {
+    if (await logsIn(account, await account.decrypt(rotating.record.password))) return;
+  }
+  await install(account, rotating);
+}
+
+/** Logs in with it. One that the server takes and then refuses is made anew; what it said is kept as evidence. */
+export async function provePassword(account: Account, rotating: Rotating): Promise<void> {
+  for (let made = 1; ; made++) {
+    const password = await account.decrypt(rotating.record.password);
+    const verdict = await proveAccepted({ ...account.login, password });
+    if (verdict.result === "accepted") return rotating.advance("ACCEPTED", { new_proof: "login" });
+    if (verdict.result === "limited" && (await hashChanged(account))) {
+      return rotating.advance("ACCEPTED", { new_proof: "hash" });
+    }
+    if (verdict.result !== "refused" || made === PASSWORDS) throw unproven(account, verdict.said, made);
+    await rotating.prepareAnew(await account.sealNewPassword(), verdict.said);
+    await install(account, rotating);
+  }
+}
+
+/** Logs in with a password that is in use already but was proven by its hash alone. */
+export async function provePasswordLate(account: Account, rotating: Rotating): Promise<void> {
+  const { state, password } = rotating.record;
+  const verdict = await proveAccepted({ ...account.login, password: await account.decrypt(password) });
+  if (verdict.result === "accepted") await rotating.advance(state, { new_proof: "login" });
+}
+
+/** Stores it as Vault's current credential, every other field as it is. Returns the version. */
+export async function storePassword(account: Account, rotating: Rotating): Promise<number> {
+  const version = await rotating.commit(new Date(), async () => {
+    await install(account, rotating);
+    await provePassword(account, rotating);
+  });
+  await rotating.advance("COMMITTED");
+  return version;
+}
+
+async function install(account: Account, rotating: Rotating): Promise<void> {
+  const { mailu, server, decrypt } = account;
+  await installPassword(rotating, {
+    decrypt: (ciphertext) => decrypt(ciphertext),
+    set: (plaintext) => mailu.setAdminPassword(server.domain, plaintext),
+    logsIn: (plaintext) => logsIn(account, plaintext),
+  });
+  await rotating.advance("SET");
+}
+
+async function logsIn({ login }: Account, password: string): Promise<boolean> {
+  return (await smtpLogin({ ...login, password })).result === "accepted";
+}
+
+/** Where a server lets nobody log in, the hash tells whether Mailu did what it said. */
+async function hashChanged({ mailu, username, hash }: Account): Promise<boolean> {
+  const now = await mailu.passwordHash(username);
+  return now !== undefined && now !== hash;
+}
+
+function unproven({ tenant, server, username }: Account, said: string, made: number): RunbookError {
+  const what =
+    made === PASSWORDS
+      ? `Mailu took ${PASSWORDS} new passwords for ${username}, and the server refused each at the login`
+      : `The new password of ${username} can't be proven`;
+  return new RunbookError(`${what}: ${said}`, {
+    exit: "failed",
+    next: `ssh root@${server.vps_ip} docker compose -f /opt/mailu/docker-compose.yml logs --tail 50   # then the same command again; is the password in strangers' hands meanwhile: npx runbook contain --tenant ${tenant}`,
+  });
+}
