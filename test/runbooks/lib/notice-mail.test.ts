@@ -5,13 +5,12 @@ import { join } from "node:path";
 import { getCACertificates, setDefaultCACertificates } from "node:tls";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { type NewNotice, Notice } from "../../../runbooks/lib/notice.ts";
-import { PACE } from "../../../runbooks/lib/notify-attempt.ts";
 import { Channels } from "../../../runbooks/lib/notify-channels.ts";
 import { redact } from "../../../runbooks/lib/redact.ts";
 import { header, headers, Relay, type RelayOptions, reply } from "./fixtures/relay.ts";
 import { FROM, newNotice, ONCALL, toldSettings } from "./fixtures/told.ts";
 
-const QUICK = { ...PACE, pauses: [10, 20] };
+const QUICK = { attempt: 15_000, pauses: [10, 20] };
 const LOGIN = { user: "recovery", pass: "relay-pa55word-of-mine" };
 let folder: string;
 let relay: Relay;

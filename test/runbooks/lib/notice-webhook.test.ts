@@ -4,13 +4,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { type NewNotice, Notice } from "../../../runbooks/lib/notice.ts";
-import { PACE } from "../../../runbooks/lib/notify-attempt.ts";
 import { Channels } from "../../../runbooks/lib/notify-channels.ts";
 import { redact } from "../../../runbooks/lib/redact.ts";
 import { Hook } from "./fixtures/hook.ts";
 import { FROM, genericHook, newNotice, SIGNING_KEY, toldSettings } from "./fixtures/told.ts";
 
-const QUICK = { ...PACE, pauses: [10, 20] };
+const QUICK = { attempt: 15_000, pauses: [10, 20] };
 const SLACK_PATH = "/services/T0000/B0000/abcdefghijklmnopqrstuvwx";
 let folder: string;
 let hook: Hook;
