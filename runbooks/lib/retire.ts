@@ -78,8 +78,9 @@ export async function retireOldKeyVersions(
   throw incomplete(tenant, ["somebody keeps rotating its key"], undefined);
 }
 
+/** Vault's minimum for encryption is 0 at first, which means the newest: a key of one version has nothing to retire. */
 const atLeast = (key: TransitKey, version: number): boolean =>
-  key.min_decryption_version >= version && key.min_encryption_version >= version;
+  key.min_decryption_version >= version && (key.min_encryption_version >= version || version === 1);
 
 async function renewAll(vault: Vault, tenant: TenantId, key: Promise<TransitKey>): Promise<Current[]> {
   const settled = await Promise.allSettled(SEALED.map((at) => renew(vault, tenant, at, key)));
