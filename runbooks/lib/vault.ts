@@ -204,14 +204,27 @@ export class Vault {
 
   /** The ids of all tenants that have records, in order; the canary and foreign names are left out. */
   async tenants(): Promise<TenantId[]> {
-    const path = `${KV_MOUNT}/metadata`;
+    const keys = await this.list(`${KV_MOUNT}/metadata`);
+    const names = keys.filter((key) => key.endsWith("/")).map((key) => key.slice(0, -1));
+    return names.filter((name): name is TenantId => tenantIdProblem(name) === undefined).sort();
+  }
+
+  /** The names below a path; none where there is no such path. */
+  async list(path: string): Promise<string[]> {
     try {
-      const answer = KeyList.parse(await this.#client.list(path));
-      const names = answer.data.keys.filter((key) => key.endsWith("/")).map((key) => key.slice(0, -1));
-      return names.filter((name): name is TenantId => tenantIdProblem(name) === undefined).sort();
+      return KeyList.parse(await this.#client.list(path)).data.keys;
     } catch (error) {
       if (statusOf(error) === 404) return [];
       throw explain(this.addr, error, "list", path);
+    }
+  }
+
+  /** Deletes what is at a path; nothing to do where there is nothing. */
+  async remove(path: string): Promise<void> {
+    try {
+      await this.#client.delete(path);
+    } catch (error) {
+      if (statusOf(error) !== 404) throw explain(this.addr, error, "delete", path);
     }
   }
 
