@@ -8,10 +8,11 @@ import { parseArgs } from "node:util";
 import { reportJson, reportText } from "./drill/report.ts";
 import { play, type Result, type Scenario } from "./drill/scenario.ts";
 import { scenario1 } from "./drill/scenario-1.ts";
+import { scenario3 } from "./drill/scenario-3.ts";
 import { foreignNames } from "./lab/environment.ts";
 import { type Lab, startLab } from "./lab/lab.ts";
 
-const SCENARIOS: Scenario[] = [scenario1];
+const SCENARIOS: Scenario[] = [scenario1, scenario3];
 
 const USAGE = `Usage: npm run drill -- [--json FILE]
 

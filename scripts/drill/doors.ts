@@ -5,6 +5,7 @@ import { createHash, createPublicKey } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { request } from "node:https";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import {
   ListHostedZonesByNameCommand,
   ListResourceRecordSetsCommand,
@@ -91,13 +92,35 @@ export async function decrypt(lab: Lab, tenant: LabTenant, ciphertext: unknown):
   return Buffer.from(data.plaintext, "base64").toString("utf8");
 }
 
+/** Whether Transit decrypts this ciphertext; false only where its version of the key is retired or destroyed. */
+export async function decrypts(lab: Lab, tenant: LabTenant, ciphertext: unknown): Promise<boolean> {
+  try {
+    await decrypt(lab, tenant, ciphertext);
+    return true;
+  } catch (error) {
+    if (error instanceof Error && /answers 400 .*(?:too old|version)/.test(error.message)) return false;
+    throw error;
+  }
+}
+
 /** Whether the tenant's administrator can log in by SMTP AUTH and by IMAP at `address`. */
 export async function canLogIn(address: string, tenant: LabTenant, password: string): Promise<boolean> {
   return (await smtpAccepts(address, tenant, password)) && (await imapAccepts(address, tenant, password));
 }
 
+/** The services that take this password, of SMTP and IMAP. Throws unless each says clearly yes or no (535). */
+export async function acceptedBy(address: string, tenant: LabTenant, password: string): Promise<string[]> {
+  return [
+    ...((await smtpAccepts(address, tenant, password)) ? ["SMTP"] : []),
+    ...((await imapAccepts(address, tenant, password)) ? ["IMAP"] : []),
+  ];
+}
+
 /** A stand-in's certificate is its own; that it's the tenant's is proven elsewhere, by the pinned host key. */
-const tls = (tenant: LabTenant) => ({ servername: mailHost(tenant.domain), rejectUnauthorized: false });
+export const tls = (tenant: LabTenant) => ({
+  servername: mailHost(tenant.domain),
+  rejectUnauthorized: false,
+});
 
 async function smtpAccepts(address: string, tenant: LabTenant, pass: string): Promise<boolean> {
   const transport = createTransport({
@@ -141,29 +164,41 @@ async function imapAccepts(address: string, tenant: LabTenant, pass: string): Pr
   }
 }
 
-/** The status that Mailu's API at `address` answers to the tenant's token. */
-export async function apiStatus(address: string, tenant: LabTenant, token: string): Promise<number> {
+/** What Mailu's API at `address` answers; the body as text. */
+export async function askMailu(
+  address: string,
+  tenant: LabTenant,
+  token: string,
+  method: string,
+  path: string,
+  body?: unknown,
+): Promise<{ status: number; body: string }> {
   return new Promise((resolve, reject) => {
     const call = request(
-      `https://${address}/api/v1/domain/${tenant.domain}`,
-      { headers: { authorization: `Bearer ${token}` }, ...tls(tenant), timeout: 10_000 },
+      `https://${address}/api/v1/${path}`,
+      {
+        method,
+        headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+        ...tls(tenant),
+        timeout: 10_000,
+      },
       (answer) => {
-        answer.resume();
-        resolve(answer.statusCode ?? 0);
+        text(answer).then((said) => resolve({ status: answer.statusCode ?? 0, body: said }), reject);
       },
     );
     call.once("error", reject);
     call.once("timeout", () => call.destroy(new Error("Mailu's API didn't answer within 10 s")));
-    call.end();
+    call.end(body === undefined ? undefined : JSON.stringify(body));
   });
 }
 
-/** The DKIM key that lies on the host: the private file's SHA-256, and the public key as DNS would show it. */
-export async function dkimOnHost(
+/** Runs a command on the tenant's host by plain ssh and resolves to what it printed. */
+export async function onHost(
   lab: RunningLab,
   address: string,
   tenant: LabTenant,
-): Promise<{ sha256: string; publicKey: string }> {
+  command: string,
+): Promise<string> {
   const host = lab.hosts.hosts().find((one) => one.address === address);
   prove(host !== undefined, `No lab host is running at ${address}`);
   const known = join(lab.dir, `known_hosts.drill-${tenant.id}`);
@@ -176,14 +211,21 @@ export async function dkimOnHost(
     "-o",
     "BatchMode=yes",
   ];
-  const done = await run("ssh", [...options, `root@${address}`, `cat ${dkimKeyFile(tenant.domain)}`], {
-    env: lab.env,
-    lab: lab.dir,
-  });
-  prove(done.code === 0, `The DKIM key can't be read on ${address}: ${done.stderr.trim()}`);
+  const done = await run("ssh", [...options, `root@${address}`, command], { env: lab.env, lab: lab.dir });
+  prove(done.code === 0, `'${command}' failed on ${address}: ${done.stderr.trim()}`);
+  return done.stdout;
+}
+
+/** The DKIM key that lies on the host: the private file's SHA-256, and the public key as DNS would show it. */
+export async function dkimOnHost(
+  lab: RunningLab,
+  address: string,
+  tenant: LabTenant,
+): Promise<{ sha256: string; publicKey: string }> {
+  const key = await onHost(lab, address, tenant, `cat ${dkimKeyFile(tenant.domain)}`);
   return {
-    sha256: createHash("sha256").update(done.stdout).digest("hex"),
-    publicKey: createPublicKey(done.stdout).export({ type: "spki", format: "der" }).toString("base64"),
+    sha256: createHash("sha256").update(key).digest("hex"),
+    publicKey: createPublicKey(key).export({ type: "spki", format: "der" }).toString("base64"),
   };
 }
 

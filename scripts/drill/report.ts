@@ -2,6 +2,7 @@
 
 import { styleText } from "node:util";
 import type { Result, Step } from "./scenario.ts";
+import type { Tally } from "./tally.ts";
 
 /** What no lab can measure; said in every report, so that nobody takes its seconds for a cloud's. */
 const NOT_MEASURED = [
@@ -20,6 +21,7 @@ export function reportText(setUp: Step[], results: Result[]): string {
       seconds === undefined ? "not measured" : `${seconds.toFixed(1)} s`;
     lines.push(`  RTO  ${shown(measured?.rto)}, promised ${scenario.targetRto} s`);
     lines.push(`  RPO  ${shown(measured?.rpo)}, promised ${scenario.targetRpo} s`);
+    if (measured?.mail !== undefined) lines.push(`  Mail ${mailText(measured.mail)}`);
     lines.push(
       passed ? `  ${styleText("green", "PASSED")}` : `  ${styleText("red", "FAILED")}: ${failure}`,
       "",
@@ -39,12 +41,23 @@ export function reportJson(results: Result[]): unknown {
       measured_rto_s: rounded(measured?.rto),
       target_rpo_s: scenario.targetRpo,
       measured_rpo_s: rounded(measured?.rpo),
+      ...(measured?.mail === undefined ? {} : { mail: mailJson(measured.mail) }),
       steps: steps.map(({ title, seconds }) => ({ title, seconds: rounded(seconds) })),
       ...(failure === undefined ? {} : { failure }),
     })),
     not_measured: NOT_MEASURED,
   };
 }
+
+const mailText = ({ submitted, lost, repeated, longestGap }: Tally): string =>
+  `${submitted} submitted meanwhile: ${lost} lost, ${repeated} delivered more than once; the longest wait of a client from one to the next ${longestGap.toFixed(1)} s`;
+
+const mailJson = ({ submitted, lost, repeated, longestGap }: Tally): unknown => ({
+  submitted,
+  lost,
+  repeated,
+  longest_gap_s: rounded(longestGap),
+});
 
 const rounded = (seconds: number | undefined): number | null =>
   seconds === undefined || !Number.isFinite(seconds) ? null : Math.round(seconds * 1000) / 1000;

@@ -1,14 +1,15 @@
 // Scenario 1: a VPS is gone with its processes and disks, `pulumi up` brings it back. Played twice: for a tenant on
 // EC2, whose address survives, and for one on a host of its own, which moves to another address.
 
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
 import { DKIM_SELECTOR, mailHost, tenantStack } from "../../stacks/names.ts";
 import type { Lab } from "../lab/lab.ts";
 import { pulumi, upTenant } from "../lab/project.ts";
 import { ACME, GLOBEX, type LabTenant } from "../lab/tenants.ts";
-import { apiStatus, canLogIn, decrypt, dkimOnHost, dns, prove, readRecord, versions } from "./doors.ts";
+import { askMailu, canLogIn, decrypt, dkimOnHost, dns, prove, readRecord } from "./doors.ts";
+import { runbook } from "./runbook.ts";
 import type { Measured, Scenario, Stage } from "./scenario.ts";
+import { requireUntouched, snapshot } from "./snapshot.ts";
+import { auditOf } from "./told.ts";
 
 export const scenario1: Scenario = {
   name: "1 VPS failure",
@@ -31,6 +32,10 @@ interface Loss {
 async function loseAndRebuild({ lab, step }: Stage, { lost, untouched, moves }: Loss): Promise<Measured> {
   const t = lost.id;
   const stack = tenantStack(t);
+  // The newest change to a credential is the first that a loss would take along.
+  await step(`${t}: its password is changed a moment before`, () =>
+    runbook(lab, ["emergency-reset", "--tenant", t, "--incident", `DRILL-1-${t}`, "--reason", "A drill"]),
+  );
   const [before, other] = await step(`${t}: what is there before`, () =>
     Promise.all([snapshot(lab, lost), snapshot(lab, untouched)]),
   );
@@ -66,7 +71,7 @@ async function loseAndRebuild({ lab, step }: Stage, { lost, untouched, moves }: 
     );
   });
   await step(`${t}: same API token works`, async () => {
-    const status = await apiStatus(address, lost, before.apiToken);
+    const { status } = await askMailu(address, lost, before.apiToken, "GET", `domain/${lost.domain}`);
     prove(status === 200, `Mailu's API answers ${status} to the token that Vault holds`);
   });
   await step(
@@ -78,55 +83,11 @@ async function loseAndRebuild({ lab, step }: Stage, { lost, untouched, moves }: 
     },
   );
   await step(`${t}: the audit log tells of it`, () => auditTells(lab, lost, address));
-  await step(`${untouched.id}: untouched`, async () => {
-    const now = await snapshot(lab, untouched);
-    prove(
-      JSON.stringify(now) === JSON.stringify(other),
-      `${untouched.id} has changed: ${JSON.stringify(visible(other))} is now ${JSON.stringify(visible(now))}`,
-    );
-  });
+  await step(`${untouched.id}: untouched`, () => requireUntouched(lab, untouched, other));
   await step(`${t}: pulumi up again changes nothing`, () =>
     pulumi(lab.dir, lab.env, [...upTenant(lost), "--expect-no-changes"]),
   );
   return { rto, rpo };
-}
-
-/** All that must survive of a tenant, or must stay untouched. Holds secrets: never printed. */
-interface Snapshot {
-  address: string;
-  /** The host's first process, and what the lab calls the machine. */
-  pid: number;
-  machine: string;
-  versions: Record<string, number>;
-  admin: { version: number; created: Date };
-  password: string;
-  apiToken: string;
-  dkim: { sha256: string; publicKey: string };
-}
-
-const visible = ({ password: _, apiToken: __, ...rest }: Snapshot): unknown => rest;
-
-async function snapshot(lab: Lab, tenant: LabTenant): Promise<Snapshot> {
-  const address = String((await readRecord(lab, tenant, "server")).fields.vps_ip);
-  const admin = await readRecord(lab, tenant, "admin");
-  const password = await decrypt(lab, tenant, admin.fields.password);
-  const mailu = await readRecord(lab, tenant, "mailu");
-  const host = lab.hosts.hosts().find((one) => one.address === address && one.alive);
-  if (host === undefined) throw new Error(`No host of ${tenant.id} is running at ${address}`);
-  prove(
-    await canLogIn(address, tenant, password),
-    `${tenant.id} can't log in with the password that Vault holds`,
-  );
-  return {
-    address,
-    pid: host.pid,
-    machine: host.id,
-    versions: await versions(lab, tenant),
-    admin: { version: admin.version, created: admin.created },
-    password,
-    apiToken: await decrypt(lab, tenant, mailu.fields.api_token),
-    dkim: await dkimOnHost(lab, address, tenant),
-  };
 }
 
 /** Proves that the dead host is dead: a login that still worked would make the rebuild's proof worth nothing. */
@@ -146,13 +107,11 @@ async function newestThatLogsIn(lab: Lab, tenant: LabTenant, address: string): P
 }
 
 async function auditTells(lab: Lab, tenant: LabTenant, address: string): Promise<void> {
-  const log = await readFile(join(lab.dir, "audit.jsonl"), "utf8");
-  const told = log
-    .split("\n")
-    .filter((line) => line.includes('"smtp_credentials_recovered"') && line.includes(`"${tenant.id}"`))
-    .at(-1);
+  const recoveries = (await auditOf(lab.dir, tenant)).filter(
+    ({ event }) => event === "smtp_credentials_recovered",
+  );
   prove(
-    told?.includes(`"${address}"`) === true,
+    recoveries.at(-1)?.details.new_vps_ip === address,
     `The audit log has no smtp_credentials_recovered for ${tenant.id} at ${address}`,
   );
 }

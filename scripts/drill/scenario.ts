@@ -2,22 +2,26 @@
 // promise counts as kept only if it was measured.
 
 import type { Lab } from "../lab/lab.ts";
+import type { Tally } from "./tally.ts";
 
 /** One file `scenario-N.ts` exports one of these. */
 export interface Scenario {
   name: string;
   /** Promised seconds from the operator's command to the last verified login. */
   targetRto: number;
-  /** Promised seconds of lost changes to credentials. */
+  /** Promised seconds of what may be lost: changes to credentials, or mail submitted meanwhile. */
   targetRpo: number;
   /** Throws where a proof fails. */
   play(stage: Stage): Promise<Measured>;
 }
 
-/** Seconds. */
 export interface Measured {
+  /** Seconds. */
   rto: number;
+  /** Seconds. */
   rpo: number;
+  /** What became of mail that was submitted meanwhile, where a scenario submits some. */
+  mail?: Tally;
 }
 
 /** What a scenario is played on. */
