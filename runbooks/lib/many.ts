@@ -3,10 +3,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { TenantId } from "../../stacks/names.ts";
 import { Interrupted, messageOf, RunbookError } from "./errors.ts";
+import { holderState } from "./holder.ts";
 import { inParallel } from "./parallel.ts";
 import { readRotation } from "./rotation-begin.ts";
 import type { Run } from "./runbook.ts";
-import { Steps } from "./steps.ts";
 import { Held, SILENCE_MS, type TakeOver } from "./take-over.ts";
 import type { Vault } from "./vault.ts";
 
@@ -41,9 +41,12 @@ export interface ManyOptions {
 /** Milliseconds between two looks at tenants that others hold. */
 const LOOK_AGAIN_MS = 2_000;
 
-/** Works on every tenant; one that fails holds up no other. Throws Interrupted when the run was asked to end. */
+/**
+ * Works on every tenant; one that fails holds up no other, but a single one's error is thrown as it is.
+ * Throws Interrupted when the run was asked to end.
+ */
 export async function forEachTenant(
-  run: Pick<Run<unknown>, "check" | "change" | "note" | "signal" | "dryRun" | "progress">,
+  run: Pick<Run<unknown>, "check" | "change" | "note" | "quietly" | "signal" | "progress">,
   tenants: readonly TenantId[],
   work: TenantWork,
   options: ManyOptions,
@@ -52,11 +55,13 @@ export async function forEachTenant(
   const held = new Map<TenantId, Watched>();
   const progress = new Progress(run, tenants.length, outcomes, held);
   const one = async (tenant: TenantId, takeOver: TakeOver) => {
-    run.signal.throwIfAborted();
+    if (run.signal.aborted) return;
     progress.begin();
     const outcome = await attempt(run, tenants.length, tenant, work, takeOver);
     progress.end();
-    if (outcome instanceof Held) held.set(tenant, { error: outcome, since: performance.now() });
+    if (outcome === undefined) return;
+    if (outcome instanceof Held)
+      held.set(tenant, { error: outcome, version: outcome.version, since: performance.now() });
     else {
       held.delete(tenant);
       outcomes.set(tenant, outcome);
@@ -67,78 +72,65 @@ export async function forEachTenant(
   const takeOver = options.takeOver === "watch" && !patient ? "leave" : options.takeOver;
   // In another order on each machine, so that several don't stand in each other's way.
   await inParallel(shuffled(tenants), options.atOnce, (tenant) => one(tenant, takeOver));
+  endIfAsked(run.signal);
   while (held.size > 0 && options.takeOver === "watch" && !patient) {
     await sleep(LOOK_AGAIN_MS, undefined, { signal: run.signal });
     await inParallel([...held], options.atOnce, async ([tenant, watched]) => {
       const again = await lookAgain(options.vault, tenant, watched);
       if (again !== undefined) await one(tenant, again);
     });
+    endIfAsked(run.signal);
     progress.show();
   }
   for (const [tenant, { error }] of held) outcomes.set(tenant, failed(tenant, error, 0));
   return tenants.flatMap((tenant) => outcomes.get(tenant) ?? []);
 }
 
-interface Watched {
-  readonly error: Held;
-  /** By this process's own clock, when the record was first seen as it is. */
-  readonly since: number;
+/** Only once every tenant's running step has ended. */
+function endIfAsked(signal: AbortSignal): void {
+  if (signal.aborted) throw new Interrupted("ended between two steps");
 }
 
-/** How to try again a tenant that somebody held: undefined while he lives, or may live. */
+/** A tenant in somebody else's hands. */
+interface Watched {
+  readonly error: Held;
+  version: number;
+  /** By this process's own clock, since when the record is as it is. */
+  since: number;
+}
+
+/** How to try again a tenant that somebody held: undefined while he lives, or may live. One small read. */
 async function lookAgain(vault: Vault, tenant: TenantId, watched: Watched): Promise<TakeOver | undefined> {
   const { stored, version } = await readRotation(vault, tenant);
-  if (stored === undefined || stored.data.holder === null) return "leave";
-  if (version !== watched.error.version) return "leave";
+  const holder = stored?.data.holder;
+  if (!holder || holderState(holder) === "gone") return "leave";
+  if (version !== watched.version) Object.assign(watched, { version, since: performance.now() });
   return performance.now() - watched.since >= SILENCE_MS ? { version } : undefined;
 }
 
 async function attempt(
-  run: Pick<Run<unknown>, "check" | "change" | "note" | "signal" | "dryRun">,
+  run: Pick<Run<unknown>, "check" | "change" | "note" | "quietly" | "signal">,
   count: number,
   tenant: TenantId,
   work: TenantWork,
   takeOver: TakeOver,
-): Promise<TenantOutcome | Held> {
+): Promise<TenantOutcome | Held | undefined> {
   const cleanups: (() => void | Promise<void>)[] = [];
   const onExit = (cleanup: () => void | Promise<void>) => void cleanups.push(cleanup);
   const begin = performance.now();
   const took = () => Math.round(performance.now() - begin) / 1000;
   try {
-    const done = await work({ ...stepsOf(run, count, tenant), onExit }, tenant, takeOver);
+    // One tenant's steps are the run's own.
+    const { check, change, note } = count === 1 ? run : run.quietly(tenant);
+    const done = await work({ check, change, note, onExit }, tenant, takeOver);
     return { tenant, ...done, seconds: took() };
   } catch (error) {
-    if (run.signal.aborted || error instanceof Interrupted || (error instanceof Held && count > 1)) {
-      if (error instanceof Held) return error;
-      throw error;
-    }
     if (count === 1) throw error;
-    return failed(tenant, error, took());
+    if (error instanceof Held) return error;
+    return error instanceof Interrupted ? undefined : failed(tenant, error, took());
   } finally {
     for (const cleanup of cleanups.reverse()) await cleanup();
   }
-}
-
-/** One tenant's steps are the run's own; of many, only what a dry run would change is told. */
-function stepsOf(
-  run: Pick<Run<unknown>, "check" | "change" | "note" | "signal" | "dryRun">,
-  count: number,
-  tenant: TenantId,
-): Pick<TenantTools, "check" | "change" | "note"> {
-  if (count === 1) return run;
-  const note = async (text: string) => {
-    if (run.dryRun) await run.note(`${tenant}: ${text}`);
-  };
-  const terminal = {
-    note: (text: string) => (text.startsWith("would: ") ? note(text) : Promise.resolve()),
-    startTicking() {},
-  };
-  const steps = new Steps({ terminal, signal: run.signal, dryRun: run.dryRun });
-  return {
-    check: (title, fn) => steps.check(title, fn),
-    change: (title, fn) => steps.change(title, fn),
-    note,
-  };
 }
 
 function failed(tenant: TenantId, error: unknown, seconds: number): TenantOutcome {

@@ -62,6 +62,8 @@ export interface Run<Flags> {
   confirm(sentence: string, word?: Word): Promise<void>;
   /** A line of progress that is no step. */
   note(text: string): Promise<void>;
+  /** Steps of one part among many, such as one tenant's: only a dry run tells of them, with `name` before each. */
+  quietly(name: string): Pick<Run<Flags>, "check" | "change" | "note">;
   /** How far a long piece of work is; see Terminal. */
   progress(text: string): void;
   /** Somebody is at a terminal, to be asked and to be shown what must stand nowhere else. */
@@ -227,6 +229,7 @@ function openRun(
     change: (title, fn) => steps.change(title, fn),
     confirm: (sentence, word) => confirm(terminal, sentence, { dryRun, yes, signal, word }),
     note: (text) => terminal.note(text),
+    quietly: (name) => quietSteps(name, { terminal, signal, dryRun, parent: steps }),
     progress: (text) => terminal.progress(text),
     interactive: terminal.interactive,
     reveal: (text, seconds, shown) => terminal.reveal(text, seconds, shown),
@@ -236,6 +239,21 @@ function openRun(
       known = undefined;
     },
     onExit: (cleanup) => cleanups.push(cleanup),
+  };
+}
+
+function quietSteps(
+  name: string,
+  { terminal, ...how }: { terminal: Terminal; signal: AbortSignal; dryRun: boolean; parent: Steps },
+): Pick<Run<unknown>, "check" | "change" | "note"> {
+  const note = async (text: string) => {
+    if (how.dryRun && text.startsWith("would")) await terminal.note(`${name}: ${text}`, "yellow");
+  };
+  const steps = new Steps({ ...how, terminal: { note, startTicking() {} } });
+  return {
+    check: (title, fn) => steps.check(title, fn),
+    change: (title, fn) => steps.change(title, fn),
+    note,
   };
 }
 

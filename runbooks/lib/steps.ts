@@ -19,16 +19,20 @@ export class Steps {
   private readonly terminal: Pick<Terminal, "note" | "startTicking">;
   private readonly signal: AbortSignal;
   private readonly dryRun: boolean;
+  private readonly parent: Steps | undefined;
   private depth = 0;
 
+  /** @param options.parent the run's own steps, where these are a part of them that is told of by itself. */
   constructor(options: {
     terminal: Pick<Terminal, "note" | "startTicking">;
     signal: AbortSignal;
     dryRun: boolean;
+    parent?: Steps;
   }) {
     this.terminal = options.terminal;
     this.signal = options.signal;
     this.dryRun = options.dryRun;
+    this.parent = options.parent;
   }
 
   /** Reads and compares; runs in a dry run too. @throws Interrupted when the run was asked to end before it. */
@@ -46,6 +50,7 @@ export class Steps {
       return undefined;
     }
     this.changeBegan = true;
+    if (this.parent !== undefined) this.parent.changeBegan = true;
     return this.timed({ title, kind: "change", outcome: "done", seconds: 0 }, fn);
   }
 
