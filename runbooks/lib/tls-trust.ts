@@ -2,18 +2,19 @@
 // know (from Vault, or read from the host over ssh). Right after a rebuild, and before DNS moves, only the
 // second can be had.
 import { X509Certificate } from "node:crypto";
-import { type PeerCertificate, rootCertificates } from "node:tls";
+import { createSecureContext, type PeerCertificate, type SecureContext } from "node:tls";
 
 /** What a client that connects by address needs in order to check the server. Passed to `tls.connect`. */
 export interface TlsTrust {
   readonly servername: string;
-  readonly ca: string[];
-  readonly allowPartialTrustChain: true;
+  /** One for all connections: to make one takes as long as a handshake. */
+  readonly secureContext: SecureContext;
   readonly checkServerIdentity: (host: string, peer: PeerCertificate) => Error | undefined;
 }
 
 /**
- * Trusts the known certificate whatever issued it, and otherwise only what the public roots and the name say.
+ * Trusts the known certificate whatever issued it, and otherwise only what the public roots and the name say (also the
+ * roots that NODE_EXTRA_CA_CERTS adds).
  * @param name the mail host's name (`mail.acme.example`), sent as SNI.
  * @param known PEM chain whose first certificate is the host's; undefined: public roots alone.
  */
@@ -21,9 +22,7 @@ export function tlsTrust(name: string, known: string | undefined): TlsTrust {
   const leaf = known === undefined ? undefined : new X509Certificate(known);
   return {
     servername: name,
-    ca: leaf === undefined ? [...rootCertificates] : [leaf.toString(), ...rootCertificates],
-    // Lets a leaf that no root of ours signed end the chain: this is the pin.
-    allowPartialTrustChain: true,
+    secureContext: contextWith(leaf),
     checkServerIdentity: (_host, peer) => {
       if (leaf !== undefined && new X509Certificate(peer.raw).fingerprint256 === leaf.fingerprint256)
         return undefined;
@@ -32,6 +31,14 @@ export function tlsTrust(name: string, known: string | undefined): TlsTrust {
         : undefined;
     },
   };
+}
+
+/** Node's own roots are parsed once in a process; passed in `ca` they would be parsed, and kept, for each connection. */
+function contextWith(leaf: X509Certificate | undefined): SecureContext {
+  // Lets a leaf that no root of ours signed end the chain: this is the pin.
+  const made = createSecureContext({ allowPartialTrustChain: true });
+  if (leaf !== undefined) (made.context as { addCACert(pem: string): void }).addCACert(leaf.toString());
+  return made;
 }
 
 /** When the first certificate of a PEM chain ends, as an ISO time. */
