@@ -12,8 +12,10 @@ enableCompileCache(
 
 /** Kept here so that the list needs no import: each runbook loads its own libraries only. */
 export const RUNBOOKS: Record<string, string> = {
+  contain: "shut a tenant's account on its host at once while Vault is down; a reset opens it again",
   "emergency-reset": "set a new password for a tenant's administrator at once and prove the old one dead",
   "mark-compromised": "mark a version of a tenant's credential as known to strangers, without resetting it",
+  "offboard-tenant": "take a tenant away for good: account, host, DNS, credentials, key",
   "onboard-tenant": "make a new tenant's first credentials and encrypt them into Vault",
   "respond-to-compromise": "rotate compromised credentials of one or many tenants and tell everybody",
   resume: "finish the rotations that dead runs left, and send the notices that wait",

@@ -64,8 +64,8 @@ export async function disableAccount(settings: Settings, host: HostAddress, user
 /** How an account stands on its host. */
 export interface AccountState {
   readonly enabled: boolean;
-  /** Connections that logged in to it and are still open. */
-  readonly connections: number;
+  /** Connections that logged in to it and are still open; undefined where dovecot doesn't tell. */
+  readonly connections: number | undefined;
 }
 
 /** Looks at an account; undefined where the host's Mailu has none by that name. Throws failed (1) when it can't. */
@@ -82,11 +82,13 @@ export async function accountState(
   );
   const account = parsed(host, said.users, States).find(({ email }) => email === username);
   if (account === undefined) return undefined;
-  const lines = [said.proxied, said.mailboxes].map(
-    (one) => parsed(host, one, Lines).filter((line) => line.split(/\s/)[0] === username).length,
+  const lists = [said.proxied, said.mailboxes];
+  const counts = lists.map(
+    ({ text }) => text.split("\n").filter((line) => line.split(/\s/)[0] === username).length,
   );
   // A proxied connection to a mailbox is in both lists.
-  return { enabled: account.enabled, connections: Math.max(...lines) };
+  const connections = lists.every(({ code }) => code === 0) ? Math.max(...counts) : undefined;
+  return { enabled: account.enabled, connections };
 }
 
 /** Flask takes seconds to start on a small host. */
@@ -130,7 +132,6 @@ const Users = json(
   }),
 );
 const States = json(z.object({ email: z.string(), enabled: z.boolean(), global_admin: z.boolean() }));
-const Lines = z.string().transform((text) => text.split("\n"));
 const Sieve = z.string().transform((text) =>
   text
     .split("\0")

@@ -118,8 +118,11 @@ describe("sweepAccount", () => {
   });
 
   test("says that connections were not ended when doveadm fails", async () => {
-    setFaults(mail.host.disk, { exec: [{ match: "front doveadm", code: 75 }] });
-    expect((await sweep(true)).ended).toBe(false);
+    for (const match of ["front doveadm", "imap doveadm"]) {
+      setFaults(mail.host.disk, { exec: [{ match, code: 75 }] });
+      expect((await sweep(true)).ended).toBe(false);
+      expect(await accountState(settings, host(), ADMIN)).toEqual({ enabled: true, connections: undefined });
+    }
   });
 
   test("ends connections also where the accounts can't be listed, and then fails with what was said", async () => {
