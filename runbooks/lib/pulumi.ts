@@ -2,10 +2,12 @@
 import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { createInterface } from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
-import { $ } from "zx";
+import { $ } from "zx/core";
 import { RunbookError } from "./errors.ts";
 import { redact } from "./redact.ts";
+import type { Run } from "./runbook.ts";
 import type { Settings } from "./settings.ts";
 
 /** Runs `pulumi ARGS` in the project and returns its standard output; its progress goes to `onLine`, redacted. */
@@ -71,12 +73,74 @@ function engineRuns(pid: number): boolean {
   }
 }
 
+/** An engine that was killed leaves its lock: it is removed once its process was seen to be gone, never before. */
+export async function engineAfterDeadOne<T>(
+  settings: Settings,
+  stack: string,
+  run: Pick<Run<unknown>, "change">,
+  work: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof StackLocked) || !error.holderIsDead) throw error;
+    await run.change(`remove the lock that a killed pulumi (process ${error.pid}) left on ${stack}`, () =>
+      pulumi(settings, ["cancel", stack, "--yes"]),
+    );
+    return work();
+  }
+}
+
+/** How often, and at which distance (ms), an engine that still works on the stack is waited for: ten minutes. */
+const TRIES = 300;
+const DISTANCE_MS = 2_000;
+
+/**
+ * Takes everything in a stack down, what is protected too. May be repeated. An engine that a run before this one left
+ * at work is waited for. DNS records go before the address that they name, since the engine deletes in reverse.
+ */
+export async function takeDown(
+  settings: Settings,
+  stack: string,
+  run: Pick<Run<unknown>, "change" | "note" | "signal">,
+): Promise<void> {
+  const at = ["--stack", stack, "--yes"];
+  for (let left = TRIES; ; left--) {
+    try {
+      await engineAfterDeadOne(settings, stack, run, async () => {
+        await pulumi(settings, ["state", "unprotect", "--all", ...at]);
+        await pulumi(settings, ["destroy", "--skip-preview", ...at], (line) => void run.note(`    ${line}`));
+      });
+      return;
+    } catch (error) {
+      if (!(error instanceof StackLocked) || error.host !== hostname() || left === 0) throw error;
+      if (left === TRIES)
+        await run.note(`waiting for the pulumi that works on ${stack} (process ${error.pid})`);
+      await sleep(DISTANCE_MS, undefined, { signal: run.signal });
+    }
+  }
+}
+
 /** URNs of all resources in the stack's state. */
 export async function urnsInStack(settings: Settings, stack: string): Promise<string[]> {
   const exported = Exported.parse(JSON.parse(await pulumi(settings, ["stack", "export", "--stack", stack])));
   return (exported.deployment.resources ?? []).map(({ urn }) => urn);
 }
 
+/** The same; undefined where there is no such stack. */
+export async function urnsIfThere(settings: Settings, stack: string): Promise<string[] | undefined> {
+  const stacks = Stacks.parse(JSON.parse(await pulumi(settings, ["stack", "ls", "--json"])));
+  return stacks.some(({ name }) => name.split("/").at(-1) === stack)
+    ? urnsInStack(settings, stack)
+    : undefined;
+}
+
+/** What the stack's program returned last, as JSON. */
+export async function stackOutputs(settings: Settings, stack: string): Promise<unknown> {
+  return JSON.parse(await pulumi(settings, ["stack", "output", "--json", "--stack", stack]));
+}
+
+const Stacks = z.array(z.object({ name: z.string() }));
 const Exported = z.object({
   deployment: z.object({ resources: z.array(z.object({ urn: z.string() })).optional() }),
 });

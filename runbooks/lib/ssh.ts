@@ -1,6 +1,6 @@
 // Commands on a mail host, by the OpenSSH client, with the host's key pinned. Secrets travel by standard
 // input only: arguments can be read by everyone on either machine.
-import { $ } from "zx";
+import { $ } from "zx/core";
 import { RunbookError } from "./errors.ts";
 import type { Settings } from "./settings.ts";
 

@@ -1,5 +1,5 @@
 // After a response the passwords in the last backup are old ones: a new backup shortens what a loss of Vault costs.
-import { $ } from "zx";
+import { $ } from "zx/core";
 import { redact } from "./redact.ts";
 import type { Run } from "./runbook.ts";
 import type { Settings } from "./settings.ts";
