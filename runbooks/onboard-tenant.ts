@@ -7,6 +7,7 @@ import {
   adminAddress,
   DKIM_SELECTOR,
   mailHost,
+  metadataPath,
   recordPath,
   type TenantId,
   TRANSIT_MOUNT,
@@ -16,11 +17,13 @@ import {
 } from "../stacks/names.ts";
 import { RunbookError } from "./lib/errors.ts";
 import { breakGlassFlag, domainFlag, tenantFlag } from "./lib/flag-types.ts";
+import { reopenRotation, requireFreeId } from "./lib/offboarding.ts";
 import { newApiToken, newPassword } from "./lib/password.ts";
 import { Admin, Dkim, Mailu } from "./lib/records.ts";
 import { defineRunbook } from "./lib/runbook.ts";
 import { openSession } from "./lib/session.ts";
 import { ONBOARDED, requireNotDeleted } from "./lib/tenant-secrets.ts";
+import { Tombstones } from "./lib/tombstone.ts";
 import { createKey, open, seal } from "./lib/transit.ts";
 import { CasConflict, fingerprint, type Vault } from "./lib/vault.ts";
 
@@ -31,16 +34,26 @@ export default defineRunbook({
   flags: z.object({
     tenant: tenantFlag,
     domain: domainFlag.describe("the tenant's mail domain"),
+    again: z
+      .boolean()
+      .default(false)
+      .describe("give an id away again whose tenant was offboarded (see docs/offboarding.md)"),
     breakGlass: breakGlassFlag,
   }),
   run: async (run) => {
     const { tenant, domain } = run.flags;
-    const { vault } = await openSession(run, "platform-admin", capabilities(tenant));
+    const { settings, vault } = await openSession(run, "platform-admin", capabilities(tenant));
+    await run.check(`make sure that the id ${tenant} is free, or this tenant's own`, () =>
+      requireFreeId(vault, new Tombstones(settings.audit, run.env), tenant, run.flags.again),
+    );
     const known = await run.check(`look what Vault already has for ${tenant}, and that it opens`, () =>
       readRecords(vault, tenant, domain),
     );
 
     await run.change("make the tenant's Transit key", () => createKey(vault, tenant));
+    if (run.flags.again) {
+      await run.change("let rotations in again", () => reopenRotation(vault, tenant));
+    }
     const dkim = await run.change("make the DKIM key", async () => {
       if (known.dkim !== undefined) return known.dkim.data;
       const { privateKey, dnsTxt } = newDkimKey();
@@ -104,6 +117,8 @@ function capabilities(tenant: TenantId): Record<string, readonly string[]> {
     [recordPath(tenant, "admin")]: rights,
     [recordPath(tenant, "mailu")]: rights,
     [recordPath(tenant, "dkim")]: rights,
+    [recordPath(tenant, "rotation")]: ["read", "update"],
+    [metadataPath(tenant, "admin")]: ["read"],
     [`${TRANSIT_MOUNT}/keys/${transitKey(tenant)}`]: ["create", "read"],
     [`${TRANSIT_MOUNT}/encrypt/${transitKey(tenant)}`]: ["update"],
     [`${TRANSIT_MOUNT}/decrypt/${transitKey(tenant)}`]: ["update"],

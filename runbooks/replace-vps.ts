@@ -14,7 +14,7 @@ import { RunbookError } from "./lib/errors.ts";
 import { breakGlassFlag, tenantFlag } from "./lib/flag-types.ts";
 import { type Finding, probeHost } from "./lib/host-probe.ts";
 import { unprovenLogins } from "./lib/mail-login.ts";
-import { pulumi, StackLocked, urnsInStack } from "./lib/pulumi.ts";
+import { engineAfterDeadOne, pulumi, urnsInStack } from "./lib/pulumi.ts";
 import { Admin, Server, Tls } from "./lib/records.ts";
 import { defineRunbook } from "./lib/runbook.ts";
 import { loginAt } from "./lib/server-record.ts";
@@ -119,24 +119,6 @@ async function requireServer(vault: Vault, tenant: TenantId): Promise<Server> {
       next: `vault kv list smtp   # is the id right? If it never had a host: pulumi up --stack ${tenantStack(tenant)}`,
     },
   );
-}
-
-/** An engine that was killed leaves its lock: it is removed once its process was seen to be gone, never before. */
-async function engineAfterDeadOne<T>(
-  settings: Settings,
-  stack: string,
-  run: { change: <R>(title: string, fn: () => Promise<R>) => Promise<R | undefined> },
-  work: () => Promise<T>,
-): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    if (!(error instanceof StackLocked) || !error.holderIsDead) throw error;
-    await run.change(`remove the lock that a killed pulumi (process ${error.pid}) left on ${stack}`, () =>
-      pulumi(settings, ["cancel", stack, "--yes"]),
-    );
-    return work();
-  }
 }
 
 async function proveLogin(vault: Vault, tenant: TenantId): Promise<void> {

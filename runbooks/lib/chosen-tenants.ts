@@ -2,9 +2,10 @@
 // choice is told before anything changes.
 import { readFileSync } from "node:fs";
 import { z } from "zod";
-import { type TenantId, tenantIdProblem } from "../../stacks/names.ts";
+import { KV_MOUNT, type TenantId, tenantIdProblem } from "../../stacks/names.ts";
 import { messageOf, RunbookError } from "./errors.ts";
 import { usage } from "./flags.ts";
+import { inParallel } from "./parallel.ts";
 import type { Vault } from "./vault.ts";
 
 /** The four flags, for a runbook's schema. */
@@ -45,7 +46,8 @@ export async function chosenTenants(vault: Vault, choice: Choice): Promise<Tenan
   const named = namedTenants(choice);
   const known = await vault.tenants();
   if (named === "all") {
-    if (known.length > 0) return known;
+    const living = await withCredential(vault, known);
+    if (living.length > 0) return living;
     throw new RunbookError("Vault has no tenant", { exit: "usage", next: "vault kv list smtp" });
   }
   const unknown = named.filter((tenant) => !known.includes(tenant));
@@ -54,6 +56,12 @@ export async function chosenTenants(vault: Vault, choice: Choice): Promise<Tenan
     exit: "usage",
     next: "vault kv list smtp   # are the ids right?",
   });
+}
+
+/** Of a tenant that was offboarded the rotation record stays, so that its name is still listed. */
+async function withCredential(vault: Vault, tenants: readonly TenantId[]): Promise<TenantId[]> {
+  const records = await inParallel(tenants, 64, (tenant) => vault.list(`${KV_MOUNT}/metadata/${tenant}`));
+  return tenants.filter((_, index) => records[index]?.includes("admin"));
 }
 
 function readLines(file: string): string[] {

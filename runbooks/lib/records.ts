@@ -133,6 +133,8 @@ export const Rotation = z.looseObject({
   displayed: z.boolean(),
   holder: Holder.nullable(),
   history: z.array(z.object({ incident: z.string(), version: z.number().int() })).default([]),
+  /** Since when the tenant is being taken away: no rotation begins any more. */
+  offboarded: Time.optional(),
 });
 export type Rotation = z.infer<typeof Rotation>;
 

@@ -49,13 +49,14 @@ export const goesOn = (there: Rotation, { incident, again }: RotationRequest): b
 export const hadIncident = ({ incident_id, history }: Rotation, incident: string): boolean =>
   incident_id === incident || history.some((one) => one.incident === incident);
 
-/** The record of a new rotation. Throws Overtaken (4) for a tenant whose credential is not there. */
+/** The record of a new rotation. Throws Overtaken (4) for a tenant whose credential is not there, or is about to go. */
 export async function begin(
   vault: Vault,
   tenant: TenantId,
   before: Rotation | undefined,
   request: RotationRequest,
 ): Promise<Rotation> {
+  if (before?.offboarded !== undefined) throw new Overtaken(tenant, "it is being offboarded");
   const admin = await vault.record(tenant, "admin", Admin);
   if (admin === undefined) throw new Overtaken(tenant, "its credential is not in Vault");
   const prepared = await request.prepare(admin);

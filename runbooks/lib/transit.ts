@@ -130,6 +130,14 @@ export async function trimKey(vault: Vault, tenant: TenantId, version: number): 
   await vault.write(`${TRANSIT_MOUNT}/keys/${transitKey(tenant)}/trim`, body, z.unknown());
 }
 
+/** Destroys the key with all its versions. Takes the rights of a key-shredder; nothing to do where there is no key. */
+export async function deleteKey(vault: Vault, tenant: TenantId): Promise<void> {
+  if ((await readKey(vault, tenant)) === undefined) return;
+  const path = `${TRANSIT_MOUNT}/keys/${transitKey(tenant)}`;
+  await vault.write(`${path}/config`, { deletion_allowed: true }, z.unknown());
+  await vault.remove(path);
+}
+
 const Encrypted = z.object({ data: z.object({ ciphertext: z.string() }) });
 const Decrypted = z.object({ data: z.object({ plaintext: z.string() }) });
 const Rewrapped = z.object({
