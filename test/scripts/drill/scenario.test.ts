@@ -68,6 +68,16 @@ test("fails when a proof fails, with what was done up to there and no time made 
   });
 });
 
+test("reports what became of mail that was submitted meanwhile", async () => {
+  const mail = { submitted: 412, lost: 2, repeated: 1, longestGap: 1.26, lostSeconds: 0.4 };
+  const result = await played(async () => ({ rto: 1, rpo: mail.lostSeconds, mail }));
+  expect(result.failure).toBe("RPO missed: 0.4 s of 0 s");
+  expect(reportJson([result])).toMatchObject({
+    scenarios: [{ mail: { submitted: 412, lost: 2, repeated: 1, longest_gap_s: 1.26 } }],
+  });
+  expect(reportText([], [result])).toMatch(/412 submitted meanwhile: 2 lost, 1 .* 1\.3 s/);
+});
+
 function played(how: (stage: Stage) => Promise<Measured>, told: string[] = []): Promise<Result> {
   const scenario: Scenario = { name: "a scenario", targetRto: 60, targetRpo: 0, play: how };
   return play(scenario, {} as Lab, (line) => told.push(line));
