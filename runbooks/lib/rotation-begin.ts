@@ -32,8 +32,7 @@ export async function readRotation(
   tenant: TenantId,
 ): Promise<{ stored: Stored<Rotation> | undefined; version: number }> {
   const found = await vault.record(tenant, "rotation", z.unknown());
-  if (found === undefined)
-    return { stored: undefined, version: (await vault.deletedVersion(tenant, "rotation")) ?? 0 };
+  if (found === undefined) return { stored: undefined, version: await vault.goneVersion(tenant, "rotation") };
   const parsed = Rotation.safeParse(found.data);
   return {
     stored: parsed.success ? { ...found, data: parsed.data } : undefined,

@@ -170,15 +170,25 @@ export class Vault {
 
   /** The version of a record that was deleted and can still be brought back; undefined for every other record. */
   async deletedVersion(tenant: TenantId, name: RecordName): Promise<number | undefined> {
+    const gone = await this.#gone(tenant, name);
+    return gone?.destroyed === false ? gone.version : undefined;
+  }
+
+  /** The version that a record has which was deleted or even destroyed: a new one is written over that. 0 for none. */
+  async goneVersion(tenant: TenantId, name: RecordName): Promise<number> {
+    return (await this.#gone(tenant, name))?.version ?? 0;
+  }
+
+  async #gone(
+    tenant: TenantId,
+    name: RecordName,
+  ): Promise<{ version: number; destroyed: boolean } | undefined> {
     try {
       await this.#client.read(recordPath(tenant, name));
       return undefined;
     } catch (error) {
       // Vault's 404 for a deleted version tells its number; the rights on the metadata aren't needed.
-      const gone = KvDeleted.safeParse(error);
-      return gone.success && !gone.data.response.body.data.metadata.destroyed
-        ? gone.data.response.body.data.metadata.version
-        : undefined;
+      return KvDeleted.safeParse(error).data?.response.body.data.metadata;
     }
   }
 
