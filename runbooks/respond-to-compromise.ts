@@ -71,7 +71,9 @@ export default defineRunbook({
       { vault, atOnce, takeOver: takeOver ? "now" : "watch" },
     );
     const sent = await run.change("send the notices", () => outbox.deliver());
-    const backup = await startBackup(run, settings);
+    const rotated =
+      run.dryRun || outcomes.some(({ outcome }) => outcome === "done" || outcome === "incomplete");
+    const backup = rotated ? await startBackup(run, settings) : undefined;
     return conclude(
       run.flags,
       outcomes,

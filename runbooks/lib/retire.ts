@@ -10,11 +10,10 @@ import {
   TRANSIT_MOUNT,
   transitKey,
 } from "../../stacks/names.ts";
-import { isMarked } from "./compromised.ts";
 import { messageOf, RunbookError } from "./errors.ts";
-import { Ciphertext, isBefore, Rotation } from "./records.ts";
+import { Ciphertext } from "./records.ts";
 import { readKey, rewrap, setMinimums, type TransitKey, undecryptable, versionOf } from "./transit.ts";
-import type { Stored, Vault } from "./vault.ts";
+import type { Vault } from "./vault.ts";
 
 /** Every ciphertext that a tenant's records hold, but for the rotation's, which is old as soon as that is over. */
 export const SEALED = [
@@ -33,20 +32,11 @@ interface Current {
   readonly fresh: boolean;
 }
 
-/** What retiring takes of Vault's rights. */
-export const retireRights = (tenant: TenantId): Record<string, readonly string[]> => ({
-  ...Object.fromEntries(SEALED.map(({ record }) => [recordPath(tenant, record), ["read", "update"]])),
-  [recordPath(tenant, "rotation")]: ["read"],
-  [`${TRANSIT_MOUNT}/keys/${transitKey(tenant)}`]: ["read"],
-  [`${TRANSIT_MOUNT}/rewrap/${transitKey(tenant)}`]: ["update"],
-  [`${TRANSIT_MOUNT}/keys/${transitKey(tenant)}/config`]: ["update"],
-});
-
 /** How often to begin again when somebody adds a version to the key meanwhile. */
 const ATTEMPTS = 3;
 
 /**
- * Rewraps the tenant's ciphertexts to the key's newest version, sees all of them decrypt, and raises both minimums
+ * Rewraps the tenant's other ciphertexts to the key's newest version, sees all of them decrypt, and raises both minimums
  * to the oldest version that is still in use. May be repeated, and by two machines at once. The rotation's own
  * password isn't looked at: after a reset it is the credential's.
  * Throws incomplete (5) that names every field that can't be rewrapped or decrypted; nothing is raised then.
@@ -107,23 +97,15 @@ async function renew(
     const ciphertext = Ciphertext.safeParse(stored?.data[at.field]).data;
     current = ciphertext === undefined ? undefined : { at, ciphertext, fresh: false };
     if (stored === undefined || ciphertext === undefined || versionOf(ciphertext) >= latest_version) return;
-    if (at.record === "admin" && (await isSpokenFor(vault, tenant, stored))) return;
+    // The credential stays the version that it is: marks, a rotation's compare-and-set and its display are about it.
+    // After a reset only another reset, begun at the same moment, has made the key newer than it.
+    if (at.record === "admin") return;
     const renewed = await rewrap(vault, tenant, ciphertext, `${what} ${at.field}`);
     current = { at, ciphertext: renewed, fresh: true };
     return { ...stored.data, [at.field]: renewed };
   });
   if (current !== undefined || at.record === "tls") return current;
   throw new RunbookError(`${what} is not there`, { exit: "failed" });
-}
-
-/**
- * Whether the credential must stay the version that it is: one that is marked would lose its mark, and one that a
- * rotation is about to replace is what that rotation's compare-and-set is written over.
- */
-async function isSpokenFor(vault: Vault, tenant: TenantId, admin: Stored<unknown>): Promise<boolean> {
-  if (isMarked(admin.customMetadata, admin.version)) return true;
-  const rotation = await vault.record(tenant, "rotation", Rotation);
-  return rotation !== undefined && isBefore(rotation.data.state, "COMMITTED");
 }
 
 async function requireDecryptable(vault: Vault, tenant: TenantId, current: Current[]): Promise<void> {

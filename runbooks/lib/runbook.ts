@@ -232,7 +232,7 @@ function openRun(
     quietly: (name) => quietSteps(name, { terminal, signal, dryRun, parent: steps }),
     progress: (text) => terminal.progress(text),
     interactive: terminal.interactive,
-    reveal: (text, seconds, shown) => terminal.reveal(text, seconds, shown),
+    reveal: (text, seconds, shown) => terminal.reveal(text, seconds, shown, signal),
     afterResult: (act) => state.afterResult.push(act),
     actAs: (fn) => {
       user = fn;

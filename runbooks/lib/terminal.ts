@@ -66,9 +66,15 @@ export class Terminal {
 
   /**
    * Shows a text as it is, secrets too, until a key is pressed or `seconds` are over. It stands on the terminal's second
-   * screen, which has no scrollback, and is wiped before that is left. `shown` is called once it stands there.
+   * screen, which has no scrollback, and is wiped before that is left. `shown` is called once it stands there;
+   * `signal` ends it too.
    */
-  async reveal(text: string, seconds: number, shown: () => Promise<void>): Promise<void> {
+  async reveal(
+    text: string,
+    seconds: number,
+    shown: () => Promise<void>,
+    signal: AbortSignal,
+  ): Promise<void> {
     this.stopTicking();
     const { stdin, stderr } = this.io;
     const end = () => stderr.write("\x1b[2J\x1b[3J\x1b[H\x1b[?1049l");
@@ -76,7 +82,7 @@ export class Terminal {
     try {
       await write(stderr, `\x1b[?1049h\x1b[2J\x1b[H${text.replaceAll("\n", "\r\n")}\r\n`);
       await shown();
-      await keyPressed(stdin, seconds);
+      await keyPressed(stdin, seconds, signal);
     } finally {
       end();
       process.off("exit", end);
@@ -137,13 +143,14 @@ export class Terminal {
 /** Milliseconds as the operator reads them: 0.4s, 75.0s. */
 export const seconds = (milliseconds: number): string => `${(milliseconds / 1000).toFixed(1)}s`;
 
-/** Any key counts, Ctrl-C too; so does the end of the input. */
-function keyPressed(stdin: Io["stdin"], seconds: number): Promise<void> {
+/** Any key counts, Ctrl-C too; so does the end of the input, and a signal. */
+function keyPressed(stdin: Io["stdin"], seconds: number, signal: AbortSignal): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   const timer = setTimeout(resolve, seconds * 1000);
   stdin.setRawMode?.(true);
-  stdin.once("data", () => resolve());
-  stdin.once("end", () => resolve());
+  for (const event of ["data", "end"]) stdin.once(event, () => resolve());
+  signal.addEventListener("abort", () => resolve(), { once: true });
+  if (signal.aborted) resolve();
   stdin.resume();
   return promise.finally(() => {
     clearTimeout(timer);
