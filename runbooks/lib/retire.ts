@@ -2,14 +2,7 @@
 // rewrapped, everything current is seen to decrypt, and only then the minimums rise. The old password's ciphertext,
 // also one that was copied, is of no use to anybody afterwards; for good once a key-shredder has trimmed the key.
 import { z } from "zod";
-import {
-  KV_MOUNT,
-  type RecordName,
-  recordPath,
-  type TenantId,
-  TRANSIT_MOUNT,
-  transitKey,
-} from "../../stacks/names.ts";
+import { KV_MOUNT, type RecordName, type TenantId, TRANSIT_MOUNT, transitKey } from "../../stacks/names.ts";
 import { messageOf, RunbookError } from "./errors.ts";
 import { Ciphertext } from "./records.ts";
 import { readKey, rewrap, setMinimums, type TransitKey, undecryptable, versionOf } from "./transit.ts";
