@@ -129,16 +129,14 @@ export function webhookUrl({ url }: Webhook, env: NodeJS.ProcessEnv): string {
   const parsed = URL.parse(whole);
   if (typeof url !== "string" && !isWebhookUrl(whole))
     throw new Error(`${nameOf(url)} holds no https URL without a password in it`);
-  const parts = [
-    parsed?.pathname,
-    ...(parsed?.pathname.split("/") ?? []),
-    ...(parsed?.searchParams.values() ?? []),
-  ];
-  for (const part of parts) if (part !== undefined && part.length >= TELLING) registerSecret(part);
+  const path = parsed?.pathname ?? "";
+  if (path.length >= TELLING) registerSecret(path);
+  const parts = [...path.split("/"), ...(parsed?.searchParams.values() ?? [])];
+  for (const part of parts) if (part.length >= TELLING && /\d/.test(part)) registerSecret(part);
   return whole;
 }
 
-/** Shorter ones are words such as `services`, which would blot out ordinary text. */
+/** Shorter ones, and those without a digit, are words such as `services`, which would blot out ordinary text. */
 const TELLING = 16;
 
 /** A name or an address that never leaves this machine. */

@@ -147,7 +147,7 @@ describe("runbook notify", () => {
   });
 
   it("says no secret: not the signing key, not a webhook's path, whatever the answer holds", async () => {
-    const path = "/services/T0/B0/secret-path-of-this-webhook";
+    const path = "/services/T0/B0/secret-path-0f-this-webh00k";
     const outbox = new Outbox(settings(path));
     await outbox.keep(newNotice());
     hook.answer = ({ headers }) => ({ status: 400, body: `bad ${path.split("/").at(-1)} ${headers.host}` });

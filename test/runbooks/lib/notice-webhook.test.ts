@@ -10,7 +10,7 @@ import { Hook } from "./fixtures/hook.ts";
 import { FROM, genericHook, newNotice, SIGNING_KEY, toldSettings } from "./fixtures/told.ts";
 
 const QUICK = { attempt: 15_000, pauses: [10, 20] };
-const SLACK_PATH = "/services/T0000/B0000/abcdefghijklmnopqrstuvwx";
+const SLACK_PATH = "/services/T0000/B0000/Abcdefghijklmnop01234567";
 let folder: string;
 let hook: Hook;
 
@@ -161,20 +161,23 @@ describe("a webhook's secrets", () => {
     expect(why).toBe("HTTP 400 ([redacted])");
     expect(redact(`POST ${hook.url}${SLACK_PATH} failed`)).toBe("POST [redacted] failed");
     expect(redact(`path ${SLACK_PATH}`)).toBe("path [redacted]");
-    expect(redact("last: abcdefghijklmnopqrstuvwx")).toBe("last: [redacted]");
-    await send(stored(), genericHook(hook.url));
+    expect(redact("last: Abcdefghijklmnop01234567")).toBe("last: [redacted]");
+    await send(stored(), genericHook(`${hook.url}/hooks/penguinmails-recovery`));
+    expect(redact("/hooks/penguinmails-recovery")).toBe("[redacted]");
+    expect(redact("/var/lib/penguinmails-recovery")).toBe("/var/lib/penguinmails-recovery");
     expect(redact(`key ${SIGNING_KEY}`)).toBe("key [redacted]");
   });
 
   it("don't turn up in the error of a connection, a wrong file or a token in a query", async () => {
     const token = "tok-0123456789abcdef0123";
-    const webhook = genericHook(`${hook.url}/in?key=${token}`);
+    const url = `${hook.url}/in?key=${token}`;
     await hook.stop();
-    const [[channel, why] = []] = await send(stored(), webhook);
+    const [[channel, why] = []] = await send(stored(), genericHook(url));
     expect(channel).toMatch(/^webhook:127\.0\.0\.1-[0-9a-f]{8}$/);
     expect(why).toContain("ECONNREFUSED");
     expect(`${channel} ${why}`).not.toContain(token);
     expect(redact(`?key=${token}`)).toBe("?key=[redacted]");
+    expect(redact(`POST ${url}`)).toBe("POST [redacted]");
 
     writeFileSync(join(folder, "slack-url"), "http://hooks.slack.com/services/not-encrypted-at-all");
     expect(await whyOf(stored(), SLACK)).toBe(

@@ -10,6 +10,7 @@ import {
 } from "@aws-sdk/client-s3";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { NewNotice } from "../../../runbooks/lib/notice.ts";
+import { Receiver } from "../../../runbooks/lib/notify-attempt.ts";
 import { Outbox } from "../../../runbooks/lib/outbox.ts";
 import { registerSecret } from "../../../runbooks/lib/redact.ts";
 import { DoorToS3 } from "./fixtures/door-to-s3.ts";
@@ -449,6 +450,11 @@ describe("receivers that fail", () => {
     expect(silence.sockets.length).toBeGreaterThanOrEqual(3);
     expect(silence.sockets.length).toBeLessThanOrEqual(24);
     await silence.stop();
+  });
+
+  it("end in time even where a library takes no notice of the time", async () => {
+    const receiver = new Receiver({ attempt: 50, pauses: [1] });
+    expect(await receiver.bring(() => new Promise(() => {}))).toBe("no answer within 0.05 s");
   });
 
   it("for one notice alone keep no other back, wherever it stands", async () => {
