@@ -40,7 +40,10 @@ beforeAll(async () => {
   hanging = { receivers: hangingReceivers(), bucket: hangingBucket() };
   for (const slow of Object.values(hanging)) slow.catch(() => {});
 });
-afterAll(() => moto.down());
+afterAll(async () => {
+  await Promise.allSettled(Object.values(hanging));
+  await moto.down();
+});
 
 beforeEach(async () => {
   folder = fs.mkdtempSync(join(tmpdir(), "outbox-"));
