@@ -8,6 +8,7 @@ import { RunbookError } from "./lib/errors.ts";
 import { breakGlassFlag, incidentFlag, sentenceFlag, takeOverFlag, tenantFlag } from "./lib/flag-types.ts";
 import { Outbox } from "./lib/outbox.ts";
 import { type Plan, resetTenant } from "./lib/reset.ts";
+import { waitingNotices } from "./lib/reset-events.ts";
 import { resetRights, WRAP_RIGHT } from "./lib/reset-rights.ts";
 import { defineRunbook } from "./lib/runbook.ts";
 import { openSession } from "./lib/session.ts";
@@ -47,13 +48,16 @@ export default defineRunbook({
       takeOver: takeOver ? "now" : "watch",
       confirm: (account, plan) => run.confirm(question(account, plan, incident)),
     });
-    const outstanding = [...done.outstanding];
-    const sent = await run.change("send the notices", () => outbox.deliver());
-    for (const { name, why } of sent?.waiting ?? []) outstanding.push(`notice ${name} waits: ${why}`);
+    // Sent meanwhile: whoever needs the credential doesn't wait for a relay, nor a relay for a key to be pressed.
+    let sending: ReturnType<Outbox["deliver"]> | undefined;
     const shown = await run.change("hand out the new credential once", async () => {
+      sending = outbox.deliver();
+      sending.catch(() => {});
       if (done.rotating !== undefined)
         return display(run, vault, done.account, done.rotating, incident, wrap);
     });
+    const sent = await run.change("send the notices", () => sending ?? outbox.deliver());
+    const outstanding = [...done.outstanding, ...waitingNotices(sent, incident)];
     const record = done.rotating?.record;
     const result = {
       tenant,

@@ -10,6 +10,7 @@ import { forEachTenant, type TenantOutcome } from "./lib/many.ts";
 import { Outbox } from "./lib/outbox.ts";
 import { inParallel } from "./lib/parallel.ts";
 import { resetTenant } from "./lib/reset.ts";
+import { waitingNotices } from "./lib/reset-events.ts";
 import { resetRights } from "./lib/reset-rights.ts";
 import { defineRunbook } from "./lib/runbook.ts";
 import { openSession } from "./lib/session.ts";
@@ -77,10 +78,7 @@ export default defineRunbook({
     return conclude(
       run.flags,
       outcomes,
-      [
-        ...(sent?.waiting ?? []).map(({ name, why }) => `notice ${name} waits: ${why}`),
-        ...(backup === undefined ? [] : [backup]),
-      ],
+      [...waitingNotices(sent, incident), ...(backup === undefined ? [] : [backup])],
       outbox.warning,
     );
   },

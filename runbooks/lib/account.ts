@@ -46,6 +46,7 @@ export async function openAccount(
   const decrypt = (ciphertext: string, what = `a password of ${tenant}`): Promise<string> => {
     const known = plaintexts.get(ciphertext) ?? open(vault, tenant, ciphertext, what);
     plaintexts.set(ciphertext, known);
+    known.catch(() => plaintexts.delete(ciphertext));
     return known;
   };
   const token = await check("decrypt the token of its Mailu", async () => {

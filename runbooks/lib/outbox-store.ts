@@ -20,6 +20,7 @@ export interface Waiting {
   event_id: string;
   name: string;
   why: string;
+  incident_id?: string | undefined;
 }
 
 export interface Found {

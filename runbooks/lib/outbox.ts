@@ -83,10 +83,10 @@ export class Outbox {
     const delivered: string[] = [];
     const waiting: Waiting[] = [...found.unreadable, ...found.unreachable];
     await inParallel(found.kept, AT_ONCE, async (kept) => {
-      const { event_id, name } = kept.notice;
+      const { event_id, name, incident_id } = kept.notice;
       const why = channels === undefined ? this.warning : await this.deliverOne(kept, channels);
       if (why === undefined) delivered.push(event_id);
-      else waiting.push({ event_id, name, why });
+      else waiting.push({ event_id, name, why, incident_id });
     });
     return { delivered, waiting };
   }

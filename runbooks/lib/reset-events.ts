@@ -7,6 +7,7 @@ import type { AuditLog } from "./audit.ts";
 import { eventId } from "./audit-chain.ts";
 import { contactAddresses, type NewNotice } from "./notice.ts";
 import type { Outbox } from "./outbox.ts";
+import type { Waiting } from "./outbox-store.ts";
 import type { Rotation } from "./records.ts";
 import { fingerprint } from "./vault.ts";
 
@@ -33,6 +34,15 @@ export async function keepEvents(audit: AuditLog, told: Told): Promise<void> {
     });
   }
 }
+
+/** What still waits of an incident's notices, in sentences; what waits of others' is their runs' to tell. */
+export const waitingNotices = (
+  sent: { waiting: readonly Waiting[] } | undefined,
+  incident: string,
+): string[] =>
+  (sent?.waiting ?? [])
+    .filter(({ event_id, incident_id }) => incident_id === incident || event_id === "")
+    .map(({ name, why }) => `notice ${name} waits: ${why}`);
 
 /** Stores the notices that go with those events. */
 export async function keepNotices(outbox: Outbox, told: Told): Promise<void> {
@@ -123,7 +133,7 @@ ${tokens.map(({ id, comment, created }) => `- ${comment ?? "without a comment"} 
 
 Incident: ${record.incident_id}
 Account:  ${account.username}
-Time:     ${new Date().toISOString()}
+Begun:    ${record.started}
 
 ${record.old_proof === "refused" ? "The old password no longer works. " : ""}${action}
 `,
@@ -138,6 +148,8 @@ function notice({ account, record }: Told, name: string, audience: "security" | 
     name,
     audience,
     to: [] as string[],
+    // Whoever resumes and keeps it again keeps the very same.
+    created: record.started,
     severity: "critical" as const,
     not_via: [account.server.vps_ip, account.server.smtp_host, mailHost(account.server.domain)],
     tenant_id: account.tenant,
