@@ -74,16 +74,16 @@ export default defineRunbook({
       });
     }
 
-    if (rotation !== undefined) {
-      await run.change("close its rotation record, so that nobody sets a password any more", () =>
-        closeRotation(vault, tenant, rotation),
-      );
-    }
     let { tombstone } = left;
     if (tombstone === undefined && records !== undefined) {
       const account = await run.change("disable the administrator in Mailu", () =>
         disableAdministrator(vault, tenant, records),
       );
+      if (rotation !== undefined) {
+        await run.change("close its rotation record, so that nobody enables it again", () =>
+          closeRotation(vault, tenant, rotation),
+        );
+      }
       const ownHost = left.urns.includes(vpsUrn(tenant, "existing"));
       const there = { ...left, records, rotation, ownHost, account: account ?? "" };
       tombstone = await run.change(`leave a tombstone in ${tombstones.where}`, () =>

@@ -2,7 +2,7 @@
 // and why. It lies in the audit store, where Object Lock keeps it, since a backup of Vault brings the tenant back, and
 // since an id that had a tenant is not to be given away again by accident.
 import { mkdirSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { z } from "zod";
 import type { TenantId } from "../../stacks/names.ts";
 import { canonicalJson } from "./audit-chain.ts";
@@ -46,9 +46,7 @@ export class Tombstones {
   /** In the audit bucket; where there is none, in a folder beside the audit log. Touches nothing yet. */
   constructor(audit: Settings["audit"], env: NodeJS.ProcessEnv) {
     this.#place =
-      audit.bucket === undefined
-        ? new Folder(join(dirname(audit.log), "tombstones"))
-        : new Bucket(audit.bucket, env);
+      audit.bucket === undefined ? new Folder(`${audit.log}.tombstones`) : new Bucket(audit.bucket, env);
     this.where = this.#place.where;
   }
 
