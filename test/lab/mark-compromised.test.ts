@@ -3,9 +3,10 @@
 import { expect, test } from "vitest";
 import { z } from "zod";
 import { canLogIn, decrypt, readRecord } from "../../scripts/drill/doors.ts";
-import { ACME, GLOBEX, type LabTenant } from "../../scripts/lab/tenants.ts";
+import { GLOBEX, type LabTenant } from "../../scripts/lab/tenants.ts";
 import { metadataPath, tenantId } from "../../stacks/names.ts";
 import { auditLog, encrypt, vaultState, writeRecord } from "./door.ts";
+import { hostless } from "./hostless.ts";
 import { killedAt } from "./killed.ts";
 import { addressOf, lab, runbook, vault } from "./lab.ts";
 import { withWindow } from "./vault-window.ts";
@@ -26,9 +27,7 @@ const args = (tenant: LabTenant, ...more: string[]): string[] => [
 
 /** A tenant that has credentials and no host; `versions` of its password. */
 async function onboarded(id: string, versions = 1): Promise<LabTenant> {
-  const tenant = { ...ACME, id: tenantId(id), domain: `${id}.example` };
-  const done = await runbook(["onboard-tenant", "--tenant", id, "--domain", tenant.domain, "--yes"]);
-  expect(done.code, done.stderr).toBe(0);
+  const tenant = await hostless(id);
   for (let version = 1; version < versions; version++) {
     const { fields } = await readRecord(lab, tenant, "admin");
     await writeRecord(tenant, "admin", { ...fields, password: await encrypt(tenant, `password ${version}`) });

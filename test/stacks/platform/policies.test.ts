@@ -167,6 +167,9 @@ describe("the other roles", () => {
     await allowed("key-shredder", "GET", "smtp/data/acme/admin");
     await refused("key-shredder", "POST", "smtp-transit/decrypt/acme", { ciphertext: "vault:v1:x" });
     await refused("key-shredder", "POST", "smtp/data/acme/admin", { data: {} });
+    // That a key was shredded is read from the key: the record that is a lock is for those who rotate.
+    await refused("key-shredder", "POST", "smtp/data/acme/rotation", { data: { state: "SHREDDED" } });
+    await refused("key-shredder", "PATCH", "smtp/metadata/acme/admin", { custom_metadata: {} });
     expect(await may("key-shredder", "smtp-transit/keys/acme/trim")).toEqual(["update"]);
     await allowed("key-shredder", "POST", "smtp-transit/keys/globex/config", { deletion_allowed: true });
     await allowed("key-shredder", "DELETE", "smtp-transit/keys/globex");
