@@ -120,8 +120,8 @@ const worthALook = ({ sieve, fetchmail, managers }: HostFindings): string[] => [
   ...managers.map(({ email, domain }) => `${email} manages the domain ${domain}`),
 ];
 
-/** What is to be typed once Vault is back. */
+/** What is to be typed once Vault is back; --again, since a reset that this incident had before would set nothing. */
 function resetCommand({ tenant, incident, reason }: Flags): string {
   const quoted = `'${reason.replaceAll("'", `'\\''`)}'`;
-  return `when Vault is back: npx runbook emergency-reset --tenant ${tenant ?? "ID"} --incident ${incident} --reason ${quoted}   # enables the account again; --again if this incident had its reset before`;
+  return `when Vault is back: npx runbook emergency-reset --tenant ${tenant ?? "ID"} --incident ${incident} --reason ${quoted} --again   # enables the account`;
 }

@@ -133,7 +133,9 @@ describe("contain", () => {
 
     // What the result says to type, in a shell that has a Vault again.
     const command = /npx (runbook emergency-reset .*?) {3}#/.exec(String(result.next))?.[1] ?? "";
-    expect(command).toContain(`--tenant ${GLOBEX.id} --incident INC-9 --reason 'it'\\''s on a paste site'`);
+    expect(command).toContain(
+      `--tenant ${GLOBEX.id} --incident INC-9 --reason 'it'\\''s on a paste site' --again`,
+    );
     const reset = await program("sh", ["-c", `${command} --yes --json`]);
     expect(reset.code, reset.stderr).toBe(0);
     expect(await logsIn(GLOBEX, await passwordOf(GLOBEX))).toBe(true);
