@@ -8,7 +8,6 @@ import { RunbookError } from "./lib/errors.ts";
 import { breakGlassFlag, incidentFlag, sentenceFlag, takeOverFlag } from "./lib/flag-types.ts";
 import { forEachTenant, type TenantOutcome } from "./lib/many.ts";
 import { Outbox } from "./lib/outbox.ts";
-import { inParallel } from "./lib/parallel.ts";
 import { resetTenant } from "./lib/reset.ts";
 import { waitingNotices } from "./lib/reset-events.ts";
 import { resetRights } from "./lib/reset-rights.ts";
@@ -40,9 +39,7 @@ export default defineRunbook({
     const { settings, vault } = await openSession(run, ROLE, { "smtp/metadata": ["list"] });
     const tenants = await run.check("look which tenants are meant", () => chosenTenants(vault, run.flags));
     await run.check(`ask Vault for the rights on ${count(tenants)}`, () =>
-      inParallel(chunks(tenants), 4, (some) =>
-        vault.requireCapabilities(Object.assign({}, ...some.map(resetRights)), ROLE),
-      ),
+      vault.requireCapabilities(Object.assign({}, ...tenants.map(resetRights)), ROLE),
     );
     await run.confirm(
       `Set new passwords for ${tenants.length <= 5 ? tenants.join(", ") : count(tenants)} and end the open connections (${incident})?`,
@@ -132,10 +129,3 @@ function conclude(
 const count = (tenants: readonly TenantId[]): string =>
   tenants.length === 1 ? String(tenants[0]) : `${tenants.length} tenants`;
 const quoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
-
-/** Tenants whose rights are asked for in one request. */
-const CHUNK = 20;
-const chunks = (tenants: readonly TenantId[]): TenantId[][] =>
-  Array.from({ length: Math.ceil(tenants.length / CHUNK) }, (_, at) =>
-    tenants.slice(at * CHUNK, (at + 1) * CHUNK),
-  );
