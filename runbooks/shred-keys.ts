@@ -4,12 +4,17 @@ import { z } from "zod";
 import { KV_MOUNT, recordPath, type TenantId, TRANSIT_MOUNT, transitKey } from "../stacks/names.ts";
 import { RunbookError } from "./lib/errors.ts";
 import { breakGlassFlag, tenantFlag } from "./lib/flag-types.ts";
-import { Ciphertext, isPending, Rotation } from "./lib/records.ts";
+import { inParallel } from "./lib/parallel.ts";
+import { Ciphertext, isPending } from "./lib/records.ts";
 import { SEALED } from "./lib/retire.ts";
+import { readRotation } from "./lib/rotation-begin.ts";
 import { defineRunbook, type Run } from "./lib/runbook.ts";
 import { openSession } from "./lib/session.ts";
 import { readKey, trimKey, versionOf } from "./lib/transit.ts";
 import type { Vault } from "./lib/vault.ts";
+
+/** Tenants looked at at a time. */
+const AT_ONCE = 16;
 
 export default defineRunbook({
   name: "shred-keys",
@@ -32,7 +37,7 @@ export default defineRunbook({
     );
     const tenants = tenant === undefined ? await everyTenant(run, vault) : [tenant];
     const found = await run.check("look which versions of the keys nothing current needs", () =>
-      inGroups(tenants, (one) => assess(vault, one)),
+      inParallel(tenants, AT_ONCE, (one) => assess(vault, one)),
     );
     const refused = found.filter((one) => "why" in one);
     if (!all && found.some((one) => "gone" in one)) throw unknown(tenants);
@@ -84,9 +89,9 @@ async function everyTenant(run: Run<unknown>, vault: Vault): Promise<TenantId[]>
 
 /** Says which versions may go; nothing but the tenant where there is only one, or no tenant any more. */
 async function assess(vault: Vault, tenant: TenantId): Promise<Finding> {
-  const [key, rotation, ...sealed] = await Promise.all([
+  const [key, { stored: rotation }, ...sealed] = await Promise.all([
     readKey(vault, tenant),
-    vault.record(tenant, "rotation", Rotation),
+    readRotation(vault, tenant),
     ...SEALED.map(async ({ record, field }) => {
       const stored = await vault.record(tenant, record, z.looseObject({ [field]: Ciphertext }));
       const ciphertext = Ciphertext.safeParse(stored?.data[field]).data;
@@ -160,12 +165,3 @@ const unknown = (tenants: readonly TenantId[]): RunbookError =>
     exit: "usage",
     next: `vault list ${TRANSIT_MOUNT}/keys   # is the id right?`,
   });
-
-/** Twenty at a time: Vault has others to serve. */
-async function inGroups<T, R>(all: readonly T[], work: (one: T) => Promise<R>): Promise<R[]> {
-  const done: R[] = [];
-  for (let from = 0; from < all.length; from += 20) {
-    done.push(...(await Promise.all(all.slice(from, from + 20).map(work))));
-  }
-  return done;
-}
