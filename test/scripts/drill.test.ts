@@ -4,7 +4,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, expect, test } from "vitest";
+import { afterAll, expect, onTestFinished, test } from "vitest";
 import { z } from "zod";
 import { marked } from "../../scripts/lab/children.ts";
 import { REPOSITORY } from "../../scripts/toolchain/paths.ts";
@@ -82,7 +82,7 @@ test("keeps the promises of its scenarios, without a word to the Vault and cloud
   expect(third?.mail?.longest_gap_s).toBeLessThan(30);
   for (const step of scenarios.flatMap((one) => one.steps)) expect(done.stdout).toContain(step.title);
   expect(leftovers()).toEqual([]);
-}, 300_000);
+}, 600_000);
 
 test("leaves nothing when it is interrupted", async () => {
   const running = drill([], {});
@@ -126,5 +126,10 @@ function drill(args: string[], env: Record<string, string>) {
   const ended = new Promise<{ code: number; stdout: string; stderr: string }>((resolve) =>
     child.once("close", (code) => resolve({ code: code ?? 137, stdout, stderr })),
   );
+  // One that a test waited for in vain would go on beside the next.
+  onTestFinished(async () => {
+    child.kill("SIGTERM");
+    await ended;
+  });
   return { child, ended };
 }
