@@ -88,7 +88,7 @@ export class Aftermath {
   async retire(rotating: Rotating): Promise<void> {
     const { state, old_proof } = rotating.record;
     if (!isBefore(state, "RETIRED")) return;
-    if (old_proof === "inconclusive") {
+    if (old_proof === "inconclusive" || old_proof === "accepted") {
       this.#left.push("the key's old versions stay until the old password is proven dead");
       return;
     }

@@ -42,10 +42,8 @@ export async function finishRotation(
     await step("store it in Vault as the current credential", async (held) => {
       version = await storePassword(account, held);
     });
-  } else if (account.rotation?.new_proof === "hash") {
-    await step("prove the new password, which could not be tried before", (held) =>
-      provePasswordLate(account, held),
-    );
+  } else if (account.rotation?.new_proof === "hash" || account.rotation?.old_proof === "accepted") {
+    await step("prove that the new password is the one in use", (held) => provePasswordLate(account, held));
   }
   if (kind !== "recovery") {
     await step("prove the old password dead: SMTP answers 535", (held) => rest.refuse(held));

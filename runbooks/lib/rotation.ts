@@ -114,10 +114,16 @@ export class Rotating {
     else if (Object.keys(found).length > 0) await this.#write(found);
   }
 
-  /** Goes back to PREPARED with another password, since the server refused this one: what it said is kept. */
+  /** Goes back to PREPARED with another password, since this one can't be used: what was said of it is kept. */
   async prepareAnew(password: string, said: string): Promise<void> {
-    const rejected = { sha256: fingerprint(this.#record.password), said, at: new Date().toISOString() };
-    await this.#write({ state: "PREPARED", password, rejected: [...this.#record.rejected, rejected] });
+    const { rejected, rotates, old_versions, base_version } = this.#record;
+    const unusable = { sha256: fingerprint(this.#record.password), said, at: new Date().toISOString() };
+    await this.#write({
+      state: "PREPARED",
+      password,
+      rejected: [...rejected, unusable],
+      ...(rotates ? {} : { rotates: true, old_versions: [...old_versions, base_version] }),
+    });
   }
 
   /** Gives the rotation more events to store; one that is finished is opened again for them, its password untouched. */

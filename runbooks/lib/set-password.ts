@@ -7,6 +7,7 @@ import { smtpLogin } from "./mail-login.ts";
 import { proveAccepted } from "./prove.ts";
 import { isBefore } from "./records.ts";
 import type { Rotating } from "./rotation.ts";
+import { Undecryptable } from "./transit.ts";
 
 /** How many passwords are made before the server is believed to take none. */
 const PASSWORDS = 3;
@@ -14,7 +15,8 @@ const PASSWORDS = 3;
 /** Sets the password. One that is Vault's current one already is set again only if it doesn't log in. */
 export async function setPassword(account: Account, rotating: Rotating): Promise<void> {
   if (!isBefore(rotating.record.state, "COMMITTED")) {
-    if (await logsIn(account, await account.decrypt(rotating.record.password))) return;
+    const password = await account.decrypt(rotating.record.password).catch(unlessUndecryptable);
+    if (password !== undefined && (await logsIn(account, password))) return;
   }
   await install(account, rotating);
 }
@@ -34,11 +36,19 @@ export async function provePassword(account: Account, rotating: Rotating): Promi
   }
 }
 
-/** Logs in with a password that is in use already but was proven by its hash alone. */
+/**
+ * Logs in with a password that was stored already, but proven by its hash alone, or found beside an old one that logged
+ * in too. One that is refused was replaced in Mailu by somebody since: it is set again.
+ */
 export async function provePasswordLate(account: Account, rotating: Rotating): Promise<void> {
-  const { state, password } = rotating.record;
-  const verdict = await proveAccepted({ ...account.login, password: await account.decrypt(password) });
-  if (verdict.result === "accepted") await rotating.advance(state, { new_proof: "login" });
+  for (const attempt of ["as it is", "set again"]) {
+    const { state, password } = rotating.record;
+    const verdict = await proveAccepted({ ...account.login, password: await account.decrypt(password) });
+    if (verdict.result === "accepted") return rotating.advance(state, { new_proof: "login" });
+    if (verdict.result !== "refused") return;
+    if (attempt === "set again") throw unproven(account, verdict.said, 1);
+    await install(account, rotating);
+  }
 }
 
 /** Stores it as Vault's current credential, every other field as it is. Returns the version. */
@@ -53,12 +63,29 @@ export async function storePassword(account: Account, rotating: Rotating): Promi
 
 async function install(account: Account, rotating: Rotating): Promise<void> {
   const { mailu, server, decrypt } = account;
-  await installPassword(rotating, {
-    decrypt: (ciphertext) => decrypt(ciphertext),
-    set: (plaintext) => mailu.setAdminPassword(server.domain, plaintext),
-    logsIn: (plaintext) => logsIn(account, plaintext),
+  const set = () =>
+    installPassword(rotating, {
+      decrypt: (ciphertext) => decrypt(ciphertext),
+      set: (plaintext) => mailu.setAdminPassword(server.domain, plaintext),
+      logsIn: (plaintext) => logsIn(account, plaintext),
+    });
+  await set().catch(async (error: unknown) => {
+    if (!(error instanceof Undecryptable)) throw error;
+    await replaceUndecryptable(account, rotating, error);
+    await set();
   });
   await rotating.advance("SET");
+}
+
+/** A record can outlive its key. A password that nobody can read any more gives way, or no reset would ever end. */
+async function replaceUndecryptable(account: Account, rotating: Rotating, why: Error): Promise<void> {
+  const due = await rotating.confirm();
+  if ((await account.decrypt(due).catch(unlessUndecryptable)) !== undefined) return;
+  await rotating.prepareAnew(await account.sealNewPassword(), why.message);
+}
+
+function unlessUndecryptable(error: unknown): undefined {
+  if (!(error instanceof Undecryptable)) throw error;
 }
 
 async function logsIn({ login }: Account, password: string): Promise<boolean> {

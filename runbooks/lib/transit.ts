@@ -4,6 +4,10 @@ import { type TenantId, TRANSIT_MOUNT, transitKey } from "../../stacks/names.ts"
 import { RunbookError } from "./errors.ts";
 import { registerSecret } from "./redact.ts";
 import type { Vault } from "./vault.ts";
+import { statusOf } from "./vault-error.ts";
+
+/** Vault knows the ciphertext to be of no use: it is damaged, or its key version is retired or gone. */
+export class Undecryptable extends RunbookError {}
 
 /** Encrypts `plaintext` (UTF-8) under the newest version of the tenant's key: `vault:vN:…`. */
 export async function seal(vault: Vault, tenant: TenantId, plaintext: string): Promise<string> {
@@ -16,6 +20,7 @@ export async function seal(vault: Vault, tenant: TenantId, plaintext: string): P
 /**
  * Decrypts what `seal` made; the plaintext is registered for redaction before it is returned.
  * @param what names the field in the error, e.g. `smtp/acme/admin password`.
+ * @throws Undecryptable (failed, 1) where trying again is of no use.
  */
 export async function open(
   vault: Vault,
@@ -28,7 +33,8 @@ export async function open(
     answer = await vault.write(`${TRANSIT_MOUNT}/decrypt/${transitKey(tenant)}`, { ciphertext }, Decrypted);
   } catch (error) {
     if (!(error instanceof RunbookError) || error.exitCode !== 1) throw error;
-    throw new RunbookError(`${what} can't be decrypted: ${error.message}`, {
+    const Failure = statusOf(error.cause) === 400 ? Undecryptable : RunbookError;
+    throw new Failure(`${what} can't be decrypted: ${error.message}`, {
       exit: "failed",
       next: `vault read ${TRANSIT_MOUNT}/keys/${transitKey(tenant)}   # is the key there, and its min_decryption_version not above the ciphertext's?`,
       cause: error,
