@@ -63,13 +63,21 @@ export async function resetTenant(tools: ResetTools, request: ResetRequest): Pro
   await request.confirm?.(account, plan);
 
   const there = account.rotation;
-  if (there !== undefined && plan === "rotate" && isPending(there.state)) {
-    await finishForeign(tools, account, there, asked);
+  const before =
+    there !== undefined && plan === "rotate" && isPending(there.state)
+      ? await finishForeign(tools, account, there, asked)
+      : undefined;
+  if (before?.pending === true) {
+    throw new RunbookError(
+      `${whose(there)} must be over before another one begins, and isn't: ${before.outstanding.join("; ")}`,
+      { exit: "incomplete", next: "mend that, then run the same command again" },
+    );
   }
   const rotating = await take(tools, TITLES[plan], asked, request);
   const owes = plan !== "done" || owesResponse(there, request);
-  const finished = await finishRotation(tools, account, rotating, owes);
-  return { ...finished, account, rotating, plan };
+  const { version, outstanding } = await finishRotation(tools, account, rotating, owes);
+  const left = before?.outstanding.map((what) => `of ${whose(there)}: ${what}`) ?? [];
+  return { version, outstanding: [...left, ...outstanding], account, rotating, plan };
 }
 
 /** A tenant that was reset by hand is safe already, but nobody has told him. */
@@ -100,16 +108,19 @@ async function finishForeign(
   account: Account,
   there: Rotation,
   asked: RotationRequest,
-): Promise<Finished> {
-  const whose = there.incident_id === null ? `a ${there.kind}` : `incident ${there.incident_id}`;
-  const title = `take over the rotation that ${whose} left pending (${there.state})`;
+): Promise<Finished & { pending: boolean }> {
+  const title = `take over ${whose(there)}, left pending (${there.state})`;
   const rotating = await tools.change(title, () => Rotating.take(tools.vault, account.tenant, asked));
   try {
-    return await finishRotation(tools, account, rotating, isPending(there.state));
+    const finished = await finishRotation(tools, account, rotating, isPending(there.state));
+    return { ...finished, pending: rotating !== undefined && isPending(rotating.record.state) };
   } finally {
     await rotating?.release();
   }
 }
+
+const whose = (rotation: Rotation | undefined): string =>
+  `the rotation of ${rotation?.incident_id ? `incident ${rotation.incident_id}` : `a ${rotation?.kind}`}`;
 
 async function take(
   tools: ResetTools,
