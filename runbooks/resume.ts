@@ -68,7 +68,10 @@ export default defineRunbook({
         } catch (error) {
           // Somebody on another machine is at it: no orphan after all.
           if (error instanceof Held) return { outcome: "unchanged", problems: [] };
-          throw error;
+          if (!(error instanceof RunbookError)) throw error;
+          // What fails with one tenant, be it the only one, keeps neither the alarm nor the notices from going out.
+          const { message, next } = error;
+          return { outcome: "failed", problems: [message], ...(next === undefined ? {} : { next }) };
         }
       },
       { vault, atOnce: AT_ONCE, takeOver: takeOver ? "now" : "watch" },

@@ -28,7 +28,7 @@ export type TenantWork = (
   tools: TenantTools,
   tenant: TenantId,
   takeOver: TakeOver,
-) => Promise<Pick<TenantOutcome, "outcome" | "problems"> & { version?: number }>;
+) => Promise<Omit<TenantOutcome, "tenant" | "seconds">>;
 
 export interface ManyOptions {
   readonly vault: Vault;
