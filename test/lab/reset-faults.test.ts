@@ -9,7 +9,7 @@ import { decrypt, readRecord } from "../../scripts/drill/doors.ts";
 import type { ApiFault } from "../../scripts/lab/mailu/faults.ts";
 import { ACME, GLOBEX } from "../../scripts/lab/tenants.ts";
 import { metadataPath } from "../../stacks/names.ts";
-import { mailuCalls, writeRecord } from "./door.ts";
+import { mailuCalls, setInMailu, writeRecord } from "./door.ts";
 import { withFaults } from "./faults.ts";
 import { begin } from "./killed.ts";
 import { lab, program, vault } from "./lab.ts";
@@ -119,6 +119,23 @@ describe("in mid-run", () => {
       return run.ended;
     });
   }
+
+  test("somebody sets the old password again in Mailu: it is told aloud, and the same command ends it", async () => {
+    const incident = newIncident("UNDONE");
+    const was = await credentialOf(GLOBEX);
+    const done = await withFaults(GLOBEX, { smtp: [{ times: 1 }, { delay: 4_000, times: 1 }] }, async () => {
+      const run = begin(resetArgs(GLOBEX, incident));
+      await run.said("→ prove the old password dead");
+      await setInMailu(GLOBEX, was.password);
+      return run.ended;
+    });
+    expect(done.code, done.stderr).toBe(1);
+    expect(done.stderr).toMatch(/THE OLD PASSWORD STILL LOGS IN: npx runbook contain --tenant globex/);
+    expect(await rotationOf(GLOBEX)).toMatchObject({ state: "CLEARED", old_proof: "accepted" });
+    const again = await reset(GLOBEX, incident);
+    expect(again.code, again.stderr).toBe(0);
+    await expectReset(GLOBEX, was, incident);
+  });
 
   test("the role is revoked: somebody who has it finishes the job", async () => {
     const incident = newIncident("REVOKED");

@@ -1,5 +1,5 @@
 // Emergency resets as tests use them: started as an operator would, and looked at through other doors than theirs.
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "vitest";
 import { z } from "zod";
@@ -134,11 +134,12 @@ export async function pendingRotation(
     incident_id: null,
     reason: "a test",
     details: {},
-    run: "far-run",
+    // Event ids derive from it.
+    run: `far-${randomBytes(3).toString("hex")}`,
     actor: "somebody",
     started: new Date().toISOString(),
     base_version: version,
-    base_sha256: "0".repeat(64),
+    base_sha256: createHash("sha256").update(String(fields.password)).digest("hex"),
     old_versions: [version],
     events_due: ["smtp_credentials_emergency_reset"],
     displayed: false,
