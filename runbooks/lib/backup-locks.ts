@@ -27,7 +27,8 @@ export async function lastLockedBackup(settings: Settings, env: NodeJS.ProcessEn
     const locks = await inParallel(snapshots, AT_ONCE, (one) => lockedUntil(opened, bucket, one));
     const last = Math.max(...locks.map((until) => until?.getTime() ?? 0), 0);
     if (snapshots.length === 0) return `s3://${bucket} holds no backup`;
-    if (last <= Date.now()) return `${snapshots.length} backups in s3://${bucket}, none of them locked`;
+    if (last <= Date.now())
+      return `${snapshots.length} backups in s3://${bucket}, none of them locked as far as these credentials may see (s3:GetObjectRetention)`;
     return `the last of ${snapshots.length} backups in s3://${bucket} is locked until ${new Date(last).toISOString()}`;
   } catch (error) {
     return `not known: s3://${bucket} can't be asked (${messageOf(error)})`;
@@ -56,11 +57,7 @@ async function listSnapshots({ sdk, s3 }: S3, Bucket: string): Promise<Snapshot[
   return found;
 }
 
+/** S3 tells it to those alone who have s3:GetObjectRetention. */
 async function lockedUntil({ sdk, s3 }: S3, Bucket: string, at: Snapshot): Promise<Date | undefined> {
-  try {
-    return (await s3.send(new sdk.GetObjectRetentionCommand({ Bucket, ...at }))).Retention?.RetainUntilDate;
-  } catch (error) {
-    if (error instanceof sdk.S3ServiceException && error.name === "NoSuchObjectLockConfiguration") return;
-    throw error;
-  }
+  return (await s3.send(new sdk.HeadObjectCommand({ Bucket, ...at }))).ObjectLockRetainUntilDate;
 }
