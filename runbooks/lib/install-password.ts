@@ -32,11 +32,17 @@ export async function installPassword(rotating: Rotating, server: PasswordServer
     const looked = performance.now();
     const before = await rotating.confirm();
     if (before === wanted && performance.now() - looked < FRESH_MS) {
-      await server.set(plaintext);
+      // An answer that doesn't come leaves open whether it was set, and then when.
+      const failed = await server.set(plaintext).then(
+        () => undefined,
+        (error: unknown) => ({ error }),
+      );
       const after = await rotating.confirm().catch(async (error: unknown) => {
-        if (error instanceof Overtaken) await yieldTo(rotating, server);
+        if (!(error instanceof Overtaken)) throw failed?.error ?? error;
+        await yieldTo(rotating, server);
         throw error;
       });
+      if (failed !== undefined) throw failed.error;
       if (after === wanted) return plaintext;
       wanted = after;
     } else wanted = before;
