@@ -51,6 +51,9 @@ export async function report(
     const text = runbook.render?.(found) ?? summary(found);
     if (text !== "") await terminal.result(text);
   }
+  // A result reads the same whether it has come true: this line alone tells.
+  if (how.dryRun)
+    await terminal.note("dry run: nothing was changed; above is what a real run would do", "yellow");
   if (problem === undefined) return;
   await terminal.note(`error: ${problem.message}`, "red");
   if (problem.next !== undefined) await terminal.note(`next:  ${problem.next}`);

@@ -19,6 +19,8 @@ export async function openSession(
     Vault.connect(settings, { breakGlass: run.flags.breakGlass }),
   );
   run.actAs(async () => vault.user);
-  await run.check(`ask Vault for the rights of a ${role}`, () => vault.requireCapabilities(needs, role));
+  await run.check(`ask Vault for the rights of the role ${role}`, () =>
+    vault.requireCapabilities(needs, role),
+  );
   return { settings, vault };
 }

@@ -95,6 +95,7 @@ describe("a runbook", () => {
       "would: turn the first screw\nwould: write it down\nwould: turn the second screw\n",
     );
     expect(stdout).toContain("acme");
+    expect(stderr).toMatch(/dry run: nothing was changed.*\n$/);
     expect(existsSync(join(folder, "audit.jsonl"))).toBe(false);
     expect(code).toBe(0);
   });
