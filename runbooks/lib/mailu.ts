@@ -12,6 +12,12 @@ import type { TlsTrust } from "./tls-trust.ts";
 /** Milliseconds after which a silent API counts as hanging. */
 const TIMEOUT_MS = 10_000;
 
+/**
+ * Milliseconds within which a kept connection shows that the server had closed it meanwhile. What may be repeated is
+ * then asked again on another one; later than that, whoever sets a password must look at Vault first.
+ */
+const STALE_MS = 1_000;
+
 /** What the API answered; `body` is JSON where it could be parsed. */
 export interface Answer {
   readonly status: number;
@@ -101,6 +107,7 @@ export class Mailu {
 
   #send(method: string, path: string, body: unknown): Promise<Answer> {
     const url = new URL(this.#url + path);
+    const begun = performance.now();
     const { promise, resolve, reject } = Promise.withResolvers<Answer>();
     const fail = (error: Error): void => reject(unanswered(`${method} ${path}`, url.hostname, error));
     const call = request(
@@ -118,7 +125,11 @@ export class Mailu {
         );
       },
     );
-    call.on("error", fail);
+    call.on("error", (error: NodeJS.ErrnoException) => {
+      const stale = call.reusedSocket && error.code === "ECONNRESET" && performance.now() - begun < STALE_MS;
+      if (stale && method !== "POST") resolve(this.#send(method, path, body));
+      else fail(error);
+    });
     call.end(body === undefined ? undefined : JSON.stringify(body));
     return promise;
   }
