@@ -57,7 +57,11 @@ export default defineRunbook({
             incident,
             kind: "response",
             reason: `Credential compromise: ${details}`,
-            details: { compromise_details: details, initiated_by },
+            details: {
+              compromise_details: details,
+              initiated_by,
+              ...(run.flags.breakGlass ? { break_glass: true } : {}),
+            },
             again,
             takeOver: how,
           },

@@ -68,6 +68,7 @@ function resetDetails({ record, version }: Told): Record<string, unknown> {
     new_proof: record.new_proof,
     passwords_rejected: record.rejected.length,
     ...record.findings,
+    ...breakGlass(record),
   };
 }
 
@@ -78,8 +79,13 @@ function responseDetails({ record, version }: Told): Record<string, unknown> {
     action_taken: "emergency_rotation",
     version,
     ciphertext_sha256: fingerprint(record.password),
+    ...breakGlass(record),
   };
 }
+
+/** Whether a root token began it, which leaves no other trace of who did. */
+const breakGlass = ({ details }: Rotation): { break_glass?: true } =>
+  details.break_glass === true ? { break_glass: true } : {};
 
 function resetAlert(told: Told): NewNotice {
   const { account, record } = told;

@@ -1,0 +1,33 @@
+import { randomUUID } from "node:crypto";
+import { expect, test } from "vitest";
+import { ACME } from "../../scripts/lab/tenants.ts";
+import { auditLog } from "./door.ts";
+import { lab, runbook } from "./lab.ts";
+
+const asRoot = { env: { VAULT_TOKEN: lab.rootToken } };
+
+test.each([
+  ["emergency-reset", "--reason", ["smtp_credentials_emergency_reset"]],
+  [
+    "respond-to-compromise",
+    "--details",
+    ["credential_compromise_response", "smtp_credentials_emergency_reset"],
+  ],
+])("%s takes a root token only for --break-glass, and its audit events say so", async (name, why, events) => {
+  const incident = `INC-${randomUUID().slice(0, 8)}`;
+  const command = [name, "--tenant", ACME.id, "--incident", incident, why, "a test", "--yes"];
+  const refused = await runbook(command, asRoot);
+  expect(refused.code).toBe(4);
+  expect(refused.stderr).toContain("--break-glass");
+  expect(await eventsOf(incident)).toEqual([]);
+
+  expect((await runbook([...command, "--break-glass"], asRoot)).code).toBe(0);
+  const told = await eventsOf(incident);
+  expect(told.map(({ event }) => event).sort()).toEqual(events);
+  for (const { details } of told) expect(details.break_glass).toBe(true);
+});
+
+async function eventsOf(incident: string): Promise<{ event: string; details: Record<string, unknown> }[]> {
+  const lines = (await auditLog()).trim().split("\n");
+  return lines.map((line) => JSON.parse(line)).filter(({ details }) => details.incident_id === incident);
+}
