@@ -1,7 +1,8 @@
 // What the operator sees. Progress goes to stderr, the result alone to stdout; both without any secret.
 import type { Readable, Writable } from "node:stream";
+import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import { styleText } from "node:util";
-import { Interrupted } from "./errors.ts";
+import { Interrupted, RunbookError } from "./errors.ts";
 import { redact } from "./redact.ts";
 
 /** A process's streams and environment; tests bring their own. */
@@ -31,15 +32,15 @@ export class Terminal {
   }
 
   /** One line of progress. Resolves once it is handed to the system, so that it is seen before what it announces. */
-  note(text: string, style?: Style): Promise<void> {
+  async note(text: string, style?: Style): Promise<void> {
     this.stopTicking();
-    return write(this.io.stderr, `${this.paint(redact(text), style)}\n`);
+    await write(this.io.stderr, `${this.paint(redact(text), style)}\n`);
   }
 
   /** The result. */
-  result(text: string): Promise<void> {
+  async result(text: string): Promise<void> {
     this.stopTicking();
-    return write(this.io.stdout, `${redact(text)}\n`);
+    await write(this.io.stdout, `${redact(text)}\n`);
   }
 
   /** How far it is: on a terminal one line that is written over, elsewhere a line every ten seconds at most. */
@@ -67,7 +68,7 @@ export class Terminal {
   /**
    * Shows a text as it is, secrets too, until a key is pressed or `seconds` are over. It stands on the terminal's second
    * screen, which has no scrollback, and is wiped before that is left. `shown` is called once it stands there;
-   * `signal` ends it too.
+   * `signal` ends it too. Throws incomplete (5) where the terminal is gone: nobody has seen it then.
    */
   async reveal(
     text: string,
@@ -77,15 +78,30 @@ export class Terminal {
   ): Promise<void> {
     this.stopTicking();
     const { stdin, stderr } = this.io;
-    const end = () => stderr.write("\x1b[2J\x1b[3J\x1b[H\x1b[?1049l");
-    process.once("exit", end);
+    let stands = false;
+    const wipe = () => {
+      if (stands) stderr.write("\x1b[2J\x1b[3J\x1b[H\x1b[?1049l");
+      stands = false;
+    };
+    process.once("exit", wipe);
+    await forgetTypedAhead(stdin);
+    const key = awaitKey(stdin, seconds, signal);
     try {
-      await write(stderr, `\x1b[?1049h\x1b[2J\x1b[H${text.replaceAll("\n", "\r\n")}\r\n`);
+      stands = true;
+      if (!(await write(stderr, `\x1b[?1049h\x1b[2J\x1b[H${text.replaceAll("\n", "\r\n")}\r\n`))) {
+        throw new RunbookError("the terminal is gone: what was to be shown once was not seen", {
+          exit: "incomplete",
+          next: "the same command on another terminal",
+        });
+      }
+      // Already while `shown` takes its time: whoever is being watched wants it gone at once.
+      void key.pressed.then(wipe);
       await shown();
-      await keyPressed(stdin, seconds, signal);
+      await key.pressed;
     } finally {
-      end();
-      process.off("exit", end);
+      key.ignore();
+      wipe();
+      process.off("exit", wipe);
     }
   }
 
@@ -143,26 +159,49 @@ export class Terminal {
 /** Milliseconds as the operator reads them: 0.4s, 75.0s. */
 export const seconds = (milliseconds: number): string => `${(milliseconds / 1000).toFixed(1)}s`;
 
-/** Any key counts, Ctrl-C too; so does the end of the input, and a signal. */
-function keyPressed(stdin: Io["stdin"], seconds: number, signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, seconds * 1000);
+/** Milliseconds in which a key that was typed for something else, before there was anything to read, comes in. */
+const TYPED_AHEAD_MS = 100;
+
+async function forgetTypedAhead(stdin: Io["stdin"]): Promise<void> {
+  const forget = () => {};
   stdin.setRawMode?.(true);
-  for (const event of ["data", "end"]) stdin.once(event, () => resolve());
-  signal.addEventListener("abort", () => resolve(), { once: true });
+  stdin.on("data", forget);
+  await sleep(TYPED_AHEAD_MS);
+  // The input was asked for once at least, also where the machine is so busy that this time was over before.
+  await turn();
+  stdin.off("data", forget);
+}
+
+/** Any key counts, Ctrl-C too; so does the end of the input, and a signal. `ignore` ends the wait. */
+function awaitKey(
+  stdin: Io["stdin"],
+  seconds: number,
+  signal: AbortSignal,
+): { pressed: Promise<void>; ignore: () => void } {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const end = () => resolve();
+  const timer = setTimeout(end, seconds * 1000);
+  stdin.setRawMode?.(true);
+  stdin.on("data", end);
+  stdin.once("end", end);
+  signal.addEventListener("abort", end, { once: true });
   if (signal.aborted) resolve();
   stdin.resume();
-  return promise.finally(() => {
+  const pressed = promise.finally(() => {
     clearTimeout(timer);
+    stdin.off("data", end);
+    stdin.off("end", end);
+    signal.removeEventListener("abort", end);
     stdin.setRawMode?.(false);
     stdin.pause();
   });
+  return { pressed, ignore: end };
 }
 
-/** A stream that nobody reads any more must not end a run that is halfway through a change. */
-function write(stream: Writable, text: string): Promise<void> {
+/** False if nobody takes it any more: that must not end a run that is halfway through a change. */
+function write(stream: Writable, text: string): Promise<boolean> {
   return new Promise((resolve) => {
-    if (stream.destroyed || stream.writableEnded) resolve();
-    else stream.write(text, () => resolve());
+    if (stream.destroyed || stream.writableEnded) resolve(false);
+    else stream.write(text, (error) => resolve(!error));
   });
 }
