@@ -14,12 +14,18 @@ export interface Running {
   readonly ended: Promise<{ code: number | null; stderr: string }>;
 }
 
+/** Where a runbook is started. */
+export interface Place {
+  /** Wins over the lab's own environment. */
+  env?: Record<string, string | undefined>;
+  /** A command that starts another one: the runbook's own command line is added to it. */
+  through?: readonly string[];
+}
+
 /** Starts `runbook ARGS`. `env` wins over the lab's own. */
-export function begin(args: string[], env: Record<string, string> = {}): Running {
-  const child = spawn(join(REPOSITORY, "runbooks", "main.ts"), args, {
-    env: { ...lab.env, ...env },
-    stdio: ["ignore", "ignore", "pipe"],
-  });
+export function begin(args: string[], env: Place["env"] = {}, through: Place["through"] = []): Running {
+  const [command = "", ...rest] = [...through, join(REPOSITORY, "runbooks", "main.ts"), ...args];
+  const child = spawn(command, rest, { env: { ...lab.env, ...env }, stdio: ["ignore", "ignore", "pipe"] });
   return control(child);
 }
 
@@ -48,8 +54,8 @@ function control(child: ChildProcess): Running {
 }
 
 /** Runs `runbook ARGS` and kills it as soon as its progress contains `mark`; fails if it never does. */
-export async function killedAt(args: string[], mark: string): Promise<void> {
-  const run = begin(args);
+export async function killedAt(args: string[], mark: string, place: Place = {}): Promise<void> {
+  const run = begin(args, place.env, place.through);
   await run.said(mark);
   run.signal("SIGKILL");
   expect((await run.ended).code, `it was not killed at '${mark}'`).toBeNull();

@@ -1,4 +1,4 @@
-// A Vault seen through a window: every request is noted, and an answer can be held back or lost on its way.
+// A Vault seen through a window: every request is noted and can be held back; an answer can be held back or lost.
 import { readFile, writeFile } from "node:fs/promises";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { type AddressInfo, createServer as createDoor } from "node:net";
@@ -19,14 +19,16 @@ export interface Window {
 /**
  * Runs `work` with a window on the lab's Vault and settings that belong to it.
  * @param fate is asked once per answer, with `METHOD path`.
+ * @param gate is asked once per request, before Vault has it: a promise to wait for first.
  */
 export async function withWindow<T>(
   work: (window: Window) => Promise<T>,
   fate: (call: string) => Fate = () => undefined,
+  gate: (call: string) => Promise<unknown> | undefined = () => undefined,
 ): Promise<T> {
   const calls: string[] = [];
   const server = createServer((request, response) => {
-    void pass(request, response, calls, fate).catch(() => response.destroy());
+    void pass(request, response, calls, fate, gate).catch(() => response.destroy());
   });
   const door = createDoor((socket) => {
     socket.once("data", (first) => {
@@ -55,10 +57,12 @@ async function pass(
   response: ServerResponse,
   calls: string[],
   fate: (call: string) => Fate,
+  gate: (call: string) => Promise<unknown> | undefined,
 ): Promise<void> {
   const call = `${request.method} ${request.url?.replace(/^\/v1\//, "")}`;
   calls.push(call);
   const body = await buffer(request);
+  await gate(call);
   const headers = Object.entries(request.headers).flatMap(([name, value]): [string, string][] =>
     name.startsWith("x-vault-") || name === "content-type" ? [[name, String(value)]] : [],
   );
