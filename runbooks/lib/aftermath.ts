@@ -3,10 +3,11 @@
 import type { Account } from "./account.ts";
 import { markCompromised } from "./compromised.ts";
 import { RunbookError } from "./errors.ts";
+import { contactAddresses } from "./notice.ts";
 import { proveOldDead } from "./old-password.ts";
 import { isBefore, isPending, type OldProof } from "./records.ts";
 import type { ResetTools } from "./reset.ts";
-import { keepEvents, keepNotices, resetBy } from "./reset-events.ts";
+import { containCommand, keepEvents, keepNotices, resetBy } from "./reset-events.ts";
 import { retireOldKeyVersions } from "./retire.ts";
 import type { Rotating } from "./rotation.ts";
 import { Overtaken } from "./rotation-begin.ts";
@@ -71,6 +72,8 @@ export class Aftermath {
   async notify(rotating: Rotating, version: number): Promise<void> {
     const { audit, outbox } = this.#tools;
     const told = { account: this.#account, record: rotating.record, version };
+    const { warning } = contactAddresses(this.#account.server);
+    if (warning !== undefined && rotating.record.kind === "response") await this.#tools.note(warning);
     const done = await this.#try("the notices are not stored", () =>
       Promise.all([keepEvents(audit, told), keepNotices(outbox, told)]),
     );
@@ -120,10 +123,10 @@ export class Aftermath {
   }
 }
 
-function proofProblem({ tenant }: Rotating, proof: OldProof, said: string): string | undefined {
+function proofProblem({ tenant, record }: Rotating, proof: OldProof, said: string): string | undefined {
   const problems: Record<OldProof, string | undefined> = {
     refused: undefined,
-    accepted: `THE OLD PASSWORD STILL LOGS IN: npx runbook contain --tenant ${tenant}, then find out why`,
+    accepted: `THE OLD PASSWORD STILL LOGS IN: ${containCommand(tenant, record)}   # then find out why`,
     inconclusive: `the old password is not proven dead: ${said}`,
     unavailable: `the old password can't be tried: ${said}`,
   };

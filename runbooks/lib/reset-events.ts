@@ -1,7 +1,7 @@
 // What the audit log and people are told of a reset. Everything is derived from the rotation record, so that whoever
 // resumes it elsewhere tells the same, under the same ids.
 
-import { mailHost } from "../../stacks/names.ts";
+import { mailHost, type TenantId } from "../../stacks/names.ts";
 import type { Account } from "./account.ts";
 import type { AuditLog } from "./audit.ts";
 import { eventId } from "./audit-chain.ts";
@@ -20,6 +20,10 @@ export interface Told {
 
 /** Who is named as having reset a credential: a response acts by itself, whoever started it. */
 export const resetBy = ({ kind, actor }: Rotation): string => (kind === "response" ? "system" : actor);
+
+/** What shuts an account for as long as it isn't known whether strangers are out. */
+export const containCommand = (tenant: TenantId, { incident_id }: Rotation): string =>
+  `npx runbook contain --tenant ${tenant} --incident ${incident_id ?? "ID"} --reason "the reset is not proven"`;
 
 /** Stores the events that the rotation owes, each under the id of the run that began it. */
 export async function keepEvents(audit: AuditLog, told: Told): Promise<void> {

@@ -6,6 +6,7 @@ import { installPassword } from "./install-password.ts";
 import { smtpLogin } from "./mail-login.ts";
 import { proveAccepted } from "./prove.ts";
 import { isBefore } from "./records.ts";
+import { containCommand } from "./reset-events.ts";
 import type { Rotating } from "./rotation.ts";
 import { Undecryptable } from "./transit.ts";
 
@@ -30,7 +31,9 @@ export async function provePassword(account: Account, rotating: Rotating): Promi
     if (verdict.result === "limited" && (await hashChanged(account))) {
       return rotating.advance("ACCEPTED", { new_proof: "hash" });
     }
-    if (verdict.result !== "refused" || made === PASSWORDS) throw unproven(account, verdict.said, made);
+    if (verdict.result !== "refused" || made === PASSWORDS) {
+      throw unproven(account, rotating, verdict.said, made);
+    }
     await rotating.prepareAnew(await account.sealNewPassword(), verdict.said);
     await install(account, rotating);
   }
@@ -98,13 +101,18 @@ async function hashChanged({ mailu, username, hash }: Account): Promise<boolean>
   return now !== undefined && now !== hash;
 }
 
-function unproven({ tenant, server, username }: Account, said: string, made: number): RunbookError {
+function unproven(
+  { server, username }: Account,
+  { tenant, record }: Rotating,
+  said: string,
+  made: number,
+): RunbookError {
   const what =
     made === PASSWORDS
       ? `Mailu took ${PASSWORDS} new passwords for ${username}, and the server refused each at the login`
       : `The new password of ${username} can't be proven`;
   return new RunbookError(`${what}: ${said}`, {
     exit: "failed",
-    next: `ssh root@${server.vps_ip} docker compose -f /opt/mailu/docker-compose.yml logs --tail 50   # then the same command again; is the password in strangers' hands meanwhile: npx runbook contain --tenant ${tenant}`,
+    next: `ssh root@${server.vps_ip} docker compose -f /opt/mailu/docker-compose.yml logs --tail 50   # then the same command again; is the password in strangers' hands meanwhile: ${containCommand(tenant, record)}`,
   });
 }
