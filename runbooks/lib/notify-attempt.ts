@@ -2,6 +2,7 @@
 // or a webhook that has just been found dead, so that hundreds of notices don't wait for it one after the other.
 import { setTimeout as sleep } from "node:timers/promises";
 import { messageOf } from "./errors.ts";
+import { turnstile } from "./parallel.ts";
 import { oneLine } from "./printable.ts";
 import { redact } from "./redact.ts";
 
@@ -28,9 +29,16 @@ export class Undelivered extends Error {
   }
 }
 
+/** Notices on their way to a receiver at a time. Some relays refuse more than 20 connections. */
+const AT_ONCE = 16;
+/** The same as long as it has taken none: it may be dead, and each is tried several times. */
+const AT_FIRST = 8;
+
 /** One for each relay or webhook and run. */
 export class Receiver {
   private readonly pace: Pace;
+  private readonly atFirst = turnstile(AT_FIRST);
+  private readonly atOnce = turnstile(AT_ONCE);
   private lastSuccess = Number.NEGATIVE_INFINITY;
   private down: string | undefined;
 
@@ -39,7 +47,12 @@ export class Receiver {
   }
 
   /** Tries until it is done. Returns why it isn't, without any secret; undefined: it is. */
-  async bring(send: (signal: AbortSignal) => Promise<void>): Promise<string | undefined> {
+  bring(send: (signal: AbortSignal) => Promise<void>): Promise<string | undefined> {
+    const turn = this.lastSuccess === Number.NEGATIVE_INFINITY ? this.atFirst : this.atOnce;
+    return turn(() => this.tryAgain(send));
+  }
+
+  private async tryAgain(send: (signal: AbortSignal) => Promise<void>): Promise<string | undefined> {
     const start = performance.now();
     for (const pause of [...this.pace.pauses, undefined]) {
       if (this.down !== undefined) return this.down;

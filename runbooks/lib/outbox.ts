@@ -7,7 +7,7 @@ import { PACE, type Pace } from "./notify-attempt.ts";
 import { Channels, missingChannels } from "./notify-channels.ts";
 import type { Notify } from "./notify-settings.ts";
 import { type Kept, OutboxStore, type Waiting } from "./outbox-store.ts";
-import { inParallel } from "./parallel.ts";
+import { turnstile } from "./parallel.ts";
 import { redactDeep } from "./redact.ts";
 import type { Settings } from "./settings.ts";
 
@@ -18,6 +18,11 @@ export class Outbox {
   private readonly store: OutboxStore;
   private readonly env: NodeJS.ProcessEnv;
   private readonly pace: Pace;
+  /** What this run has kept and not begun to deliver, by tenant. */
+  private readonly fresh = new Map<string, Notice[]>();
+  private readonly meanwhile: Promise<string[]>[] = [];
+  private readonly turn = turnstile(AT_ONCE);
+  private meanwhileChannels: Channels | undefined;
 
   /** Creates nothing and reads no secret yet. */
   constructor(settings: Settings, env: NodeJS.ProcessEnv = process.env, pace: Pace = PACE) {
@@ -40,7 +45,10 @@ export class Outbox {
     if (this.notify === undefined) return;
     const created = notice.created ?? new Date().toISOString();
     try {
-      await this.store.create(redactDeep(Notice.parse({ ...notice, created })));
+      const kept = redactDeep(Notice.parse({ ...notice, created }));
+      await this.store.create(kept);
+      const tenant = notice.tenant_id ?? "";
+      this.fresh.set(tenant, [...(this.fresh.get(tenant) ?? []), kept]);
     } catch (cause) {
       if (!(cause instanceof AggregateError)) throw cause;
       throw new RunbookError(`the notice ${notice.name} can't be stored: ${cause.message}`, {
@@ -77,17 +85,48 @@ export class Outbox {
    * @returns event ids of what was delivered, and what still waits and why.
    */
   async deliver(notices?: Notice[]): Promise<{ delivered: string[]; waiting: Waiting[] }> {
+    const before = (await Promise.all(this.meanwhile.splice(0))).flat();
     await this.store.moveToBucket();
     const found = await (notices === undefined ? this.store.look() : this.store.find(notices));
     const channels = this.notify && new Channels(this.notify, this.env, this.pace);
+    const { delivered, waiting } = await this.deliverAll(found.kept, channels);
+    return {
+      delivered: [...before, ...delivered],
+      waiting: [...found.unreadable, ...found.unreachable, ...waiting],
+    };
+  }
+
+  /**
+   * Begins to deliver what this run has kept of a tenant's notices and doesn't wait for it: of hundreds of tenants the
+   * first are told while the last are still at work. What fails waits for `deliver`, which tries once more.
+   */
+  deliverMeanwhile(tenant: string): void {
+    const { notify } = this;
+    const notices = this.fresh.get(tenant) ?? [];
+    this.fresh.delete(tenant);
+    if (notify === undefined || notices.length === 0) return;
+    this.meanwhileChannels ??= new Channels(notify, this.env, this.pace);
+    const channels = this.meanwhileChannels;
+    const delivering = this.store
+      .find(notices)
+      .then(({ kept }) => this.deliverAll(kept, channels))
+      .then(({ delivered }) => delivered);
+    this.meanwhile.push(delivering.catch(() => []));
+  }
+
+  private async deliverAll(
+    all: readonly Kept[],
+    channels: Channels | undefined,
+  ): Promise<{ delivered: string[]; waiting: Waiting[] }> {
     const delivered: string[] = [];
-    const waiting: Waiting[] = [...found.unreadable, ...found.unreachable];
-    await inParallel(found.kept, AT_ONCE, async (kept) => {
+    const waiting: Waiting[] = [];
+    const one = async (kept: Kept) => {
       const { event_id, name, incident_id } = kept.notice;
       const why = channels === undefined ? this.warning : await this.deliverOne(kept, channels);
       if (why === undefined) delivered.push(event_id);
       else waiting.push({ event_id, name, why, incident_id });
-    });
+    };
+    await Promise.all(all.map((kept) => this.turn(() => one(kept))));
     return { delivered, waiting };
   }
 
@@ -107,8 +146,8 @@ export class Outbox {
   }
 }
 
-/** Connections to the relay at a time, and requests to a webhook. */
-const AT_ONCE = 8;
+/** Notices on their way at a time. */
+const AT_ONCE = 32;
 
 function withOutcome(notice: Notice, outcome: Map<string, string | undefined>): Notice {
   const done = [...outcome].flatMap(([channel, why]) => (why === undefined ? [channel] : []));

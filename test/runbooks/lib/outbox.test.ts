@@ -1,6 +1,7 @@
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import {
   DeleteObjectCommand,
   GetObjectCommand,
@@ -8,7 +9,7 @@ import {
   ListObjectVersionsCommand,
   PutObjectCommand,
 } from "@aws-sdk/client-s3";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 import type { NewNotice } from "../../../runbooks/lib/notice.ts";
 import { Receiver } from "../../../runbooks/lib/notify-attempt.ts";
 import { Outbox } from "../../../runbooks/lib/outbox.ts";
@@ -481,6 +482,39 @@ describe("receivers that fail", () => {
     for (const milliseconds of others) expect(milliseconds).toBeLessThan(5_000);
     expect(kept).toBe(3);
   }, 60_000);
+});
+
+describe("a run on many tenants", () => {
+  const kept = () => new Outbox(DISK.settings(notifyYaml(relay.port)), process.env, QUICK);
+  const waitingFiles = () => fs.readdirSync(join(folder, "audit.jsonl.outbox")).length;
+
+  it("tells of a tenant while the others are still at work, and of the rest at its end", async () => {
+    const outbox = kept();
+    const [first, second] = [newNotice({ tenant_id: "acme" }), newNotice({ tenant_id: "globex" })];
+    await outbox.keep(first);
+    await outbox.keep(second);
+    outbox.deliverMeanwhile("acme");
+    await vi.waitFor(() => expect(waitingFiles()).toBe(1), 10_000);
+    await sleep(500);
+    expect([relay.mails.length, waitingFiles()]).toEqual([1, 1]);
+    expect(await outbox.deliver()).toEqual({ delivered: [first.event_id, second.event_id], waiting: [] });
+    expect(relay.mails).toHaveLength(2);
+  });
+
+  it("tries once more at its end what failed meanwhile, and tells no receiver twice", async () => {
+    let refusals = 3;
+    relay.onMail = () => {
+      if (refusals-- > 0) throw reply(451, "4.3.0 try again");
+    };
+    const outbox = kept();
+    const notice = newNotice();
+    await outbox.keep(notice);
+    outbox.deliverMeanwhile("acme");
+    await vi.waitFor(() => expect(refusals).toBe(0), 10_000);
+    outbox.deliverMeanwhile("acme");
+    expect(await outbox.deliver()).toEqual({ delivered: [notice.event_id], waiting: [] });
+    expect(relay.mails).toHaveLength(1);
+  });
 });
 
 /** With the pace of a real run, which takes its time beside the other tests. */
