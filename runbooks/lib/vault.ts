@@ -15,7 +15,7 @@ import {
 } from "../../stacks/names.ts";
 import { canonicalJson } from "./audit-chain.ts";
 import { RunbookError } from "./errors.ts";
-import { inParallel } from "./parallel.ts";
+import { inParallel, turnstile } from "./parallel.ts";
 import { registerSecret } from "./redact.ts";
 import { assertOwnVault, type Settings, vaultEnvironment } from "./settings.ts";
 import { explain, statusOf } from "./vault-error.ts";
@@ -33,12 +33,16 @@ export class CasConflict extends Error {}
 /** Milliseconds after which an unanswered request to Vault counts as failed. */
 const TIMEOUT_MS = 10_000;
 
+/** Requests on their way at a time: what waits its turn here doesn't run into the time limit there. */
+const AT_ONCE = 64;
+
 /** Paths asked about in one request: each takes Vault 3 ms of its processor, and hundreds would take it too long. */
 const PATHS = 40;
 
 export class Vault {
   readonly addr: string;
   readonly #client: NodeVaultClient;
+  readonly #turn = turnstile(AT_ONCE);
   #user: string | undefined;
   #entity: string | undefined;
   #mail: Promise<string> | undefined;
@@ -126,7 +130,7 @@ export class Vault {
   ): Promise<number> {
     const path = recordPath(tenant, name);
     try {
-      const answer = KvWrite.parse(await this.#client.write(path, { data, options: { cas } }));
+      const answer = KvWrite.parse(await this.#ask((vault) => vault.write(path, { data, options: { cas } })));
       return answer.data.version;
     } catch (error) {
       if (statusOf(error) === 400 && String(error).includes("check-and-set"))
@@ -188,7 +192,7 @@ export class Vault {
     name: RecordName,
   ): Promise<{ version: number; destroyed: boolean } | undefined> {
     try {
-      await this.#client.read(recordPath(tenant, name));
+      await this.#ask((vault) => vault.read(recordPath(tenant, name)));
       return undefined;
     } catch (error) {
       // Vault's 404 for a deleted version tells its number; the rights on the metadata aren't needed.
@@ -204,13 +208,14 @@ export class Vault {
   ): Promise<void> {
     const path = metadataPath(tenant, name);
     try {
-      await this.#client.request({
+      const request = {
         path: `/${path}`,
         method: "PATCH",
         timeout: TIMEOUT_MS,
         headers: { "Content-Type": "application/merge-patch+json" },
         json: { custom_metadata: customMetadata },
-      });
+      };
+      await this.#ask((vault) => vault.request(request));
     } catch (error) {
       throw explain(this.addr, error, "patch", path);
     }
@@ -226,7 +231,7 @@ export class Vault {
   /** The names below a path; none where there is no such path. */
   async list(path: string): Promise<string[]> {
     try {
-      return KeyList.parse(await this.#client.list(path)).data.keys;
+      return KeyList.parse(await this.#ask((vault) => vault.list(path))).data.keys;
     } catch (error) {
       if (statusOf(error) === 404) return [];
       throw explain(this.addr, error, "list", path);
@@ -236,7 +241,7 @@ export class Vault {
   /** Deletes what is at a path; nothing to do where there is nothing. */
   async remove(path: string): Promise<void> {
     try {
-      await this.#client.delete(path);
+      await this.#ask((vault) => vault.delete(path));
     } catch (error) {
       if (statusOf(error) !== 404) throw explain(this.addr, error, "delete", path);
     }
@@ -245,7 +250,7 @@ export class Vault {
   /** Reads any path; undefined for a 404. */
   async read<T>(path: string, schema: z.ZodType<T>): Promise<T | undefined> {
     try {
-      return schema.parse(await this.#client.read(path));
+      return schema.parse(await this.#ask((vault) => vault.read(path)));
     } catch (error) {
       if (statusOf(error) === 404) return undefined;
       throw explain(this.addr, error, "read", path);
@@ -255,7 +260,7 @@ export class Vault {
   /** Writes any path and parses the answer. */
   async write<T>(path: string, body: Record<string, unknown>, schema: z.ZodType<T>): Promise<T> {
     try {
-      return schema.parse(await this.#client.write(path, body));
+      return schema.parse(await this.#ask((vault) => vault.write(path, body)));
     } catch (error) {
       throw explain(this.addr, error, "write", path);
     }
@@ -267,7 +272,7 @@ export class Vault {
     try {
       const headers = { "X-Vault-Wrap-TTL": `${seconds}s` };
       const request = { path: `/${path}`, method: "POST", timeout: TIMEOUT_MS, headers, json: secret };
-      return Wrapped.parse(await this.#client.request(request)).wrap_info.token;
+      return Wrapped.parse(await this.#ask((vault) => vault.request(request))).wrap_info.token;
     } catch (error) {
       throw explain(this.addr, error, "write", path);
     }
@@ -296,6 +301,10 @@ export class Vault {
         next: `log in to Vault with the policy '${role}' and set VAULT_TOKEN, then run this again`,
       });
     }
+  }
+
+  #ask<T>(request: (vault: NodeVaultClient) => Promise<T>): Promise<T> {
+    return this.#turn(() => request(this.#client));
   }
 
   async #logIn(roleId: string, secretId: string): Promise<void> {
