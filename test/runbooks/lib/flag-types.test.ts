@@ -8,6 +8,7 @@ const of = (characters: string) => fc.constantFrom(...characters);
 
 const LETTERS = "abcdefghijklmnopqrstuvwxyz";
 const DIGITS = "0123456789";
+const ASCII = Array.from({ length: 0x80 }, (_, code) => String.fromCodePoint(code));
 const ALNUM = LETTERS + LETTERS.toUpperCase() + DIGITS;
 
 describe("a tenant's id", () => {
@@ -28,6 +29,8 @@ describe("a tenant's id", () => {
     fc.assert(
       fc.property(rest, foreign, rest, (before, bad, after) => !accepts(tenantFlag, before + bad + after)),
     );
+    for (const character of ASCII.filter((one) => !/[a-z0-9-]/.test(one)))
+      expect(accepts(tenantFlag, `a${character}b`), JSON.stringify(character)).toBe(false);
     for (const text of ["", "a", "../x", "-a", "a-", "a--b", "1a", "Acme", "a/b", "a\n", "a".repeat(32)])
       expect(accepts(tenantFlag, text), text).toBe(false);
     for (const text of ["canary", "platform", "all"]) expect(accepts(tenantFlag, text), text).toBe(false);
@@ -48,8 +51,13 @@ describe("an incident's id", () => {
 
   it("is nothing else: no other character, no other edge, not a character more", () => {
     const foreign = fc
-      .string({ unit: "binary", minLength: 1, maxLength: 1 })
+      .oneof(
+        fc.constantFrom(...ASCII),
+        fc.integer({ min: 0x80, max: 0xd7ff }).map((code) => String.fromCodePoint(code)),
+      )
       .filter((text) => !/[A-Za-z0-9._:#-]/.test(text));
+    for (const character of ASCII.filter((one) => !/[A-Za-z0-9._:#-]/.test(one)))
+      expect(accepts(incidentFlag, `a${character}b`), JSON.stringify(character)).toBe(false);
     fc.assert(fc.property(edge, foreign, edge, (a, bad, b) => !accepts(incidentFlag, a + bad + b)));
     fc.assert(
       fc.property(of("._:#-"), middle, edge, (bad, text, end) => !accepts(incidentFlag, bad + text + end)),
