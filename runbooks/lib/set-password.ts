@@ -49,7 +49,7 @@ export async function provePasswordLate(account: Account, rotating: Rotating): P
     const verdict = await proveAccepted({ ...account.login, password: await account.decrypt(password) });
     if (verdict.result === "accepted") return rotating.advance(state, { new_proof: "login" });
     if (verdict.result !== "refused") return;
-    if (attempt === "set again") throw unproven(account, verdict.said, 1);
+    if (attempt === "set again") throw unproven(account, rotating, verdict.said, 1);
     await install(account, rotating);
   }
 }

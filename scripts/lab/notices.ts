@@ -108,7 +108,9 @@ async function startRelay(dir: string, address: string): Promise<() => Promise<v
     disableReverseLookup: true,
     closeTimeout: 50,
     onData: async (stream, { envelope, remotePort }, done) => {
-      const raw = await text(stream);
+      const raw = await text(stream).catch(() => undefined);
+      // Whoever sent it died on the way.
+      if (raw === undefined) return;
       const to = envelope.rcptTo.map((one) => one.address);
       const from = envelope.mailFrom === false ? "" : envelope.mailFrom.address;
       const status = fault(to.join(" "));

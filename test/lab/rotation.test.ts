@@ -168,7 +168,7 @@ describe("a reset of the same tenant", () => {
 
 describe("another run", () => {
   test("that lives on this machine is not disturbed, and named", async () => {
-    await withFaults(GLOBEX, { api: [{ match: "PATCH /user/", delay: 4_000, times: 1 }] }, async () => {
+    await withFaults(GLOBEX, { api: [{ match: "PATCH /user/", delay: 8_000, times: 1 }] }, async () => {
       const first = begin(ARGS(GLOBEX));
       await first.said(TAKEN);
       const second = await recover(GLOBEX);

@@ -136,7 +136,7 @@ describe.each<[string, Door]>([
     await outbox.keep(notice);
     const { waiting } = await outbox.deliver();
     expect(waiting).toEqual([
-      { event_id: notice.event_id, name: notice.name, why: expect.stringMatching(/^webhook:.*: HTTP 503$/) },
+      { event_id: notice.event_id, name: notice.name, incident_id: notice.incident_id, why: expect.stringMatching(/^webhook:.*: HTTP 503$/) },
     ]);
     expect(hook.posts).toHaveLength(3);
     const [{ delivered, failed } = { delivered: [], failed: {} }] = await outbox.waiting();
@@ -367,6 +367,7 @@ describe("in a bucket", () => {
     expect(waiting).toContainEqual({
       event_id: notice.event_id,
       name: notice.name,
+      incident_id: notice.incident_id,
       why: expect.stringMatching(/HTTP 503; only this machine has it, in .*outbox$/),
     });
     expect(waiting).toContainEqual({
@@ -406,7 +407,7 @@ describe("in a bucket", () => {
     const { delivered, waiting } = await missing.deliver(held);
     expect(delivered).toEqual([]);
     expect(waiting).toEqual([
-      { event_id: notice.event_id, name: notice.name, why: expect.stringContaining("will come again") },
+      { event_id: notice.event_id, name: notice.name, incident_id: notice.incident_id, why: expect.stringContaining("will come again") },
     ]);
     expect([relay.mails.length, hook.posts.length]).toEqual([1, 1]);
   });
@@ -425,7 +426,7 @@ describe("without anybody to tell", () => {
     expect(ids(await silent.waiting())).toEqual([notice.event_id]);
     expect(await silent.deliver()).toEqual({
       delivered: [],
-      waiting: [{ event_id: notice.event_id, name: notice.name, why: silent.warning }],
+      waiting: [{ event_id: notice.event_id, name: notice.name, incident_id: notice.incident_id, why: silent.warning }],
     });
     expect((await objects()).size).toBe(1);
   });
