@@ -3,7 +3,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { GetObjectCommand, ListObjectVersionsCommand, PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { z } from "zod";
 import { thisHolder } from "../../runbooks/lib/holder.ts";
 import { canLogIn, decrypt, dns, readRecord, versions } from "../../scripts/drill/doors.ts";
@@ -26,6 +26,9 @@ import { begin, killedAt } from "./killed.ts";
 import { addressOf, hosts, killVps, lab, pulumi, runbook, vault } from "./lab.ts";
 import { rebuild } from "./rebuilt.ts";
 import { withWindow } from "./vault-window.ts";
+
+// Stacks go up and down in most of these tests.
+vi.setConfig({ testTimeout: 300_000, hookTimeout: 300_000 });
 
 const Token = z.object({ auth: z.object({ client_token: z.string() }) });
 const tokenWith = async (...policies: string[]): Promise<string> =>
@@ -289,7 +292,7 @@ describe("a tenant on EC2", () => {
     expect(JSON.parse(done.stdout).account).toMatch(/^not disabled: Mailu on .* can't be asked/);
     expect(await stackIsEmpty(tenant)).toBe(true);
     expect(await stored(`${tenant.id}.json`)).toMatchObject({ own_host: false });
-  }, 300_000);
+  });
 });
 
 describe("a tenant that never had a host", () => {

@@ -236,10 +236,10 @@ describe("retiring the old versions of a key", () => {
   test("begins again when the key gets a version meanwhile, and lowers nothing", async () => {
     const tenant = await onboarded("meanwhile");
     await reset(tenant);
-    let overtaken = false;
+    let written = 0;
     const fate = (call: string): Promise<unknown> | undefined => {
-      if (overtaken || !call.includes("/rewrap/")) return;
-      overtaken = true;
+      // Once all three are written, and before anything is raised.
+      if (!/^(?:POST|PUT) smtp\/data\//.test(call) || ++written !== 3) return;
       return getFurther(tenant);
     };
     const { done, calls } = await withWindow(
