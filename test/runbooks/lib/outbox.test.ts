@@ -136,7 +136,12 @@ describe.each<[string, Door]>([
     await outbox.keep(notice);
     const { waiting } = await outbox.deliver();
     expect(waiting).toEqual([
-      { event_id: notice.event_id, name: notice.name, incident_id: notice.incident_id, why: expect.stringMatching(/^webhook:.*: HTTP 503$/) },
+      {
+        event_id: notice.event_id,
+        name: notice.name,
+        incident_id: notice.incident_id,
+        why: expect.stringMatching(/^webhook:.*: HTTP 503$/),
+      },
     ]);
     expect(hook.posts).toHaveLength(3);
     const [{ delivered, failed } = { delivered: [], failed: {} }] = await outbox.waiting();
@@ -407,7 +412,12 @@ describe("in a bucket", () => {
     const { delivered, waiting } = await missing.deliver(held);
     expect(delivered).toEqual([]);
     expect(waiting).toEqual([
-      { event_id: notice.event_id, name: notice.name, incident_id: notice.incident_id, why: expect.stringContaining("will come again") },
+      {
+        event_id: notice.event_id,
+        name: notice.name,
+        incident_id: notice.incident_id,
+        why: expect.stringContaining("will come again"),
+      },
     ]);
     expect([relay.mails.length, hook.posts.length]).toEqual([1, 1]);
   });
@@ -426,7 +436,14 @@ describe("without anybody to tell", () => {
     expect(ids(await silent.waiting())).toEqual([notice.event_id]);
     expect(await silent.deliver()).toEqual({
       delivered: [],
-      waiting: [{ event_id: notice.event_id, name: notice.name, incident_id: notice.incident_id, why: silent.warning }],
+      waiting: [
+        {
+          event_id: notice.event_id,
+          name: notice.name,
+          incident_id: notice.incident_id,
+          why: silent.warning,
+        },
+      ],
     });
     expect((await objects()).size).toBe(1);
   });
