@@ -1,5 +1,7 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --max-semi-space-size=4 --heap-growing-percent=30
 // `npx runbook`: finds the runbook, passes it the signals and exits. Nothing else in runbooks/ exits a process.
+// Without the two flags V8 lets garbage lie as long as the machine has memory: a response for hundreds of tenants took
+// over 300 MB, of which it used 50.
 import { enableCompileCache } from "node:module";
 import { homedir } from "node:os";
 import { join } from "node:path";

@@ -1,5 +1,5 @@
-// `npm run bench -- reset`: how fast the runbooks are, against a floor that is measured in the same run. Exit code 0
-// only if the promise was kept.
+// `npm run bench -- reset|response`: how fast the runbooks are, against something that is measured in the same run.
+// Exit code 0 only if the promise was kept.
 
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -8,15 +8,22 @@ import { parseArgs } from "node:util";
 import { foreignNames } from "../lab/environment.ts";
 import { startLab } from "../lab/lab.ts";
 import { type OpenLab, openLab } from "../lab/place.ts";
-import { resetText } from "./report.ts";
+import { resetText, responseText } from "./report.ts";
 import { benchReset, RESET_RATIO } from "./reset.ts";
+import { benchResponse, PROMISED } from "./response.ts";
 
-const USAGE = `Usage: npm run bench -- reset [--turns N] [--dir FOLDER] [--json FILE]
+const USAGE = `Usage: npm run bench -- reset|response [flags]
 
-  reset         one emergency reset beside a bare script that sends only its necessary exchanges
-  --turns N     how often each is run (default 7)
-  --dir FOLDER  on the lab that runs in this folder, and not on a fresh one
-  --json FILE   write what was measured as JSON too
+  reset           one emergency reset beside a bare script that sends only its necessary exchanges
+    --turns N       how often each is run (default 7)
+  response        one response for many tenants beside a shell loop, on servers that take their time
+    --tenants N     how many (default 500)
+    --latency MS    what each server takes for an answer (default 300)
+    --sequential N  tenants of the shell loop (default 3)
+    --at-once N     tenants at the same time (default: the runbook's own)
+
+  --dir FOLDER    on the lab that runs in this folder, and not on a fresh one; a response needs one without tenants
+  --json FILE     write what was measured as JSON too
 `;
 
 const tell = (line: string): void => void process.stderr.write(`${line}\n`);
@@ -41,16 +48,29 @@ async function main(args: string[]): Promise<number> {
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
     process.once(signal, () => interrupted.abort(new Error(`Ended by ${signal}`)));
   try {
-    return await onLab(flags.dir, interrupted.signal, async (lab) => {
-      const report = await benchReset(lab, flags.turns, tell);
-      process.stdout.write(resetText(report));
-      if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify(report, undefined, 2)}\n`);
-      return report.ratio <= RESET_RATIO ? 0 : 1;
-    });
+    const { report, text, kept } = await measure(flags, interrupted.signal);
+    process.stdout.write(text);
+    if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify(report, undefined, 2)}\n`);
+    return kept ? 0 : 1;
   } catch (error) {
     tell(error instanceof Error ? error.message : String(error));
     return interrupted.signal.aborted ? 130 : 1;
   }
+}
+
+async function measure(
+  flags: ReturnType<typeof parse>,
+  signal: AbortSignal,
+): Promise<{ report: unknown; text: string; kept: boolean }> {
+  if (flags.what === "reset") {
+    const report = await onLab(flags.dir, "two", signal, (lab) => benchReset(lab, flags.turns, tell));
+    return { report, text: resetText(report), kept: report.ratio <= RESET_RATIO };
+  }
+  const report = await onLab(flags.dir, "none", signal, (lab, scratch) =>
+    benchResponse(lab, { ...flags, scratch }, tell),
+  );
+  const kept = report.ratio >= PROMISED.throughput && report.peakMb < PROMISED.peakMb;
+  return { report, text: responseText(report), kept };
 }
 
 function parse(args: string[]) {
@@ -59,37 +79,53 @@ function parse(args: string[]) {
     allowPositionals: true,
     options: {
       turns: { type: "string", default: "7" },
+      tenants: { type: "string", default: "500" },
+      latency: { type: "string", default: "300" },
+      sequential: { type: "string", default: "3" },
+      "at-once": { type: "string" },
       dir: { type: "string" },
       json: { type: "string" },
       help: { type: "boolean", short: "h", default: false },
     },
   });
-  const turns = Number(values.turns);
-  if (!Number.isInteger(turns) || turns < 1)
-    throw new Error(`--turns is '${values.turns}': it takes a number`);
-  if (!values.help && positionals.join(" ") !== "reset")
-    throw new Error(`'${positionals.join(" ")}' is nothing that can be measured`);
+  const what = positionals.join(" ");
+  if (!values.help && what !== "reset" && what !== "response")
+    throw new Error(`'${what}' is nothing that can be measured`);
   const file = (given: string | undefined) => (given === undefined ? undefined : resolve(given));
-  return { turns, dir: file(values.dir), json: file(values.json), help: values.help };
+  return {
+    what,
+    turns: count("turns", values.turns),
+    tenants: count("tenants", values.tenants),
+    latency: count("latency", values.latency),
+    sequential: Math.min(count("sequential", values.sequential), count("tenants", values.tenants)),
+    atOnce: values["at-once"] === undefined ? undefined : count("at-once", values["at-once"]),
+    dir: file(values.dir),
+    json: file(values.json),
+    help: values.help,
+  };
+}
+
+function count(flag: string, text: string): number {
+  const number = Number(text);
+  if (Number.isInteger(number) && number > 0) return number;
+  throw new Error(`--${flag} is '${text}': it takes a number from 1 on`);
 }
 
 /** On the lab in `dir`, or on a fresh one that ends with the measurement. */
 async function onLab<T>(
   dir: string | undefined,
+  tenants: "none" | "two",
   signal: AbortSignal,
-  work: (lab: OpenLab) => Promise<T>,
+  work: (lab: OpenLab, scratch: string) => Promise<T>,
 ): Promise<T> {
-  if (dir !== undefined) return Promise.race([work(await openLab(dir)), aborted(signal)]);
   const scratch = mkdtempSync(join(tmpdir(), "bench-"));
   try {
+    if (dir !== undefined) return await Promise.race([work(await openLab(dir), scratch), aborted(signal)]);
     tell("Starting a fresh lab");
-    const lab = await startLab({
-      dir: join(scratch, "lab"),
-      signal,
-      onProgress: (line) => tell(`  ${line}`),
-    });
+    const onProgress = (line: string): void => tell(`  ${line}`);
+    const lab = await startLab({ dir: join(scratch, "lab"), tenants, signal, onProgress });
     try {
-      return await Promise.race([work(lab), aborted(signal)]);
+      return await Promise.race([work(lab, scratch), aborted(signal)]);
     } finally {
       await lab.stop();
     }

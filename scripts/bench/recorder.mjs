@@ -1,7 +1,7 @@
-// Loaded before a program (`NODE_OPTIONS=--import`): notes what it connects to and what it starts, a JSON line each, in
-// the file that BENCH_RECORD names. Plain JavaScript, so that it costs the program next to nothing.
+// Loaded before a program (`NODE_OPTIONS=--import`): notes what it connects to and starts, and what it has used up when
+// it ends, a JSON line each, in the file that BENCH_RECORD names. Plain JavaScript, so that it costs next to nothing.
 import { subscribe } from "node:diagnostics_channel";
-import { appendFileSync } from "node:fs";
+import { appendFileSync, readFileSync } from "node:fs";
 
 const file = process.env.BENCH_RECORD;
 const note = (what) => file && appendFileSync(file, `${JSON.stringify(what)}\n`);
@@ -11,3 +11,9 @@ subscribe("net.client.socket", ({ socket }) =>
 );
 // The arguments are known once the constructor has returned.
 subscribe("child_process", ({ process: child }) => setImmediate(() => note({ started: child.spawnargs })));
+
+process.once("exit", () => {
+  const [, peak] = /VmHWM:\s+(\d+) kB/.exec(readFileSync("/proc/self/status", "utf8")) ?? [];
+  const { user, system } = process.cpuUsage();
+  note({ peakKib: Number(peak), cpuSeconds: (user + system) / 1e6 });
+});

@@ -1,6 +1,7 @@
 // What the benchmarks found, as tables for people.
 
 import { RESET_RATIO, type ResetReport } from "./reset.ts";
+import { PROMISED, type ResponseReport } from "./response.ts";
 import { median } from "./statistics.ts";
 
 export function resetText(report: ResetReport): string {
@@ -18,6 +19,32 @@ reset as a whole process            ${s(real)}
 bare script, at once what may be    ${s(bare)}   ratio ${ratio.toFixed(2)}
 bare script, one by one             ${s(inTurn)}   ratio ${ratioInTurn.toFixed(2)}
 ${ratio <= RESET_RATIO ? "KEPT" : "MISSED"}: at most ${RESET_RATIO}
+`;
+}
+
+export function responseText(report: ResponseReport): string {
+  const { tenants, latency, seconds, peakMb, cpuSeconds, sequential, ratio, load } = report;
+  const perTenant = sequential.reduce((sum, one) => sum + one, 0) / sequential.length;
+  const rows = Object.entries(load).map(([server, { requests, most, seconds: busy }]) => [
+    server,
+    `${requests}`,
+    `${Math.round((busy / requests) * 1000)} ms`,
+    (busy / seconds).toFixed(1),
+    `${most}`,
+  ]);
+  return `
+${tenants} tenants, ${latency} ms for each answer
+
+What the servers had to do
+${table([["server", "requests", "each took", "at a time", "at most"], ...rows])}
+
+response as a whole process   ${seconds.toFixed(1)} s: ${(tenants / seconds).toFixed(2)} tenants a second
+its processor time            ${cpuSeconds.toFixed(1)} s: ${Math.round((cpuSeconds / seconds) * 100)} % of one core
+its peak memory               ${Math.round(peakMb)} MB
+shell loop                    ${perTenant.toFixed(1)} s a tenant, measured on ${sequential.length}: ${Math.round(perTenant * tenants)} s for all, extrapolated
+throughput                    ${ratio.toFixed(1)} times the shell loop's
+${ratio >= PROMISED.throughput ? "KEPT" : "MISSED"}: at least ${PROMISED.throughput} times
+${peakMb < PROMISED.peakMb ? "KEPT" : "MISSED"}: under ${PROMISED.peakMb} MB
 `;
 }
 

@@ -105,21 +105,25 @@ async function reset(lab: OpenLab, env: NodeJS.ProcessEnv = {}): Promise<Finishe
   const incident = `BENCH-${process.pid}-${++incidents}`;
   const about = ["--tenant", TENANT.id, "--incident", incident, "--reason", "benchmark"];
   const main = join(import.meta.dirname, "..", "..", "runbooks", "main.ts");
-  return done(lab, [main, "emergency-reset", ...about, "--yes", "--json"], env, "");
+  return done(lab, main, ["emergency-reset", ...about, "--yes", "--json"], env, "");
 }
 
 function bareReset(lab: OpenLab, task: BareTask, env: NodeJS.ProcessEnv = {}): Promise<Finished> {
-  return done(lab, [join(import.meta.dirname, "bare-reset.ts")], env, JSON.stringify(task));
+  const script = join(import.meta.dirname, "bare-reset.ts");
+  return done(lab, process.execPath, [script], env, JSON.stringify(task));
 }
 
-async function done(lab: OpenLab, args: string[], env: NodeJS.ProcessEnv, input: string): Promise<Finished> {
-  const finished = await run(process.execPath, args, {
-    env: { ...lab.env, ...env },
-    lab: lab.place.dir,
-    input,
-  });
+async function done(
+  lab: OpenLab,
+  program: string,
+  args: string[],
+  env: NodeJS.ProcessEnv,
+  input: string,
+): Promise<Finished> {
+  const options = { env: { ...lab.env, ...env }, lab: lab.place.dir, input };
+  const finished = await run(program, args, options);
   if (finished.code === 0) return finished;
-  throw new Error(`${args.slice(0, 2).join(" ")} ended with ${finished.code}:\n${finished.stderr.trim()}`);
+  throw new Error(`${program} ${args[0]} ended with ${finished.code}:\n${finished.stderr.trim()}`);
 }
 
 async function placesOf(lab: OpenLab): Promise<{ logs: Logs; address: string }> {

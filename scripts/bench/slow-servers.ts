@@ -1,0 +1,80 @@
+// All the servers of a benchmark of many tenants, in one process that isn't the measured one: each takes its time for
+// every answer. Its standard input says where; what they had to do is told at `/` of the stats port.
+import { once } from "node:events";
+import { createServer } from "node:http";
+import { createServer as createHttps } from "node:https";
+import { createServer as createNet, type Server, type Socket } from "node:net";
+import { json } from "node:stream/consumers";
+import { createServer as createTls } from "node:tls";
+import { IMAP_PORT, SMTP_PORT } from "../../stacks/names.ts";
+import { type Account, Load, slowMailu, slowProxy, slowWebhook } from "./slow-http.ts";
+import { type Door, speakImap, speakSmtp } from "./slow-lines.ts";
+
+export interface SlowPlan {
+  /** Milliseconds for an answer. */
+  latency: number;
+  /** Where Vault, the bucket, the relay, the webhooks and the stats are. */
+  services: string;
+  /** Addresses of the mail hosts: each serves every account. */
+  hosts: string[];
+  certificate: string;
+  key: string;
+  vault: string;
+  cloud: string;
+  accounts: Account[];
+}
+
+/** Ports at the services' address. */
+export const PORTS = { vault: 8200, cloud: 5000, relay: 2525, webhooks: 8085, stats: 8099 } as const;
+
+/** What each server had to do: requests or connections, the most at a time, the sum of their seconds. */
+export type Stats = Record<string, { requests: number; most: number; seconds: number }>;
+
+if (import.meta.main) await serve((await json(process.stdin)) as SlowPlan);
+
+async function serve(plan: SlowPlan): Promise<void> {
+  const { latency, services } = plan;
+  const loads = new Map<string, Load>();
+  const load = (name: string): Load => {
+    const made = new Load();
+    loads.set(name, made);
+    return made;
+  };
+  const byToken = new Map(plan.accounts.map((one) => [one.token, one]));
+  const byEmail = new Map(plan.accounts.map((one) => [one.email, one]));
+  const door: Door = (user, password) => byEmail.get(user)?.password === password;
+  const talk = (name: string, speak: typeof speakSmtp) => {
+    const busy = load(name);
+    return (socket: Socket) => {
+      busy.begin();
+      socket.once("close", () => busy.end());
+      socket.on("error", () => socket.destroy());
+      speak(socket, latency, door).catch(() => socket.destroy());
+    };
+  };
+  const mailu = slowMailu(byToken, latency, load("Mailu"));
+  const [smtp, imap] = [talk("SMTP", speakSmtp), talk("IMAP", speakImap)];
+  const tls = { key: plan.key, cert: plan.certificate };
+  for (const host of plan.hosts) {
+    // As nginx, which is Mailu's front: Node's own five seconds are shorter than a busy run's pauses.
+    await listen(createHttps({ ...tls, keepAliveTimeout: 65_000 }, mailu), 443, host);
+    await listen(createTls(tls, smtp), SMTP_PORT, host);
+    await listen(createTls(tls, imap), IMAP_PORT, host);
+  }
+  await listen(slowProxy(plan.vault, latency, load("Vault")), PORTS.vault, services);
+  await listen(slowProxy(plan.cloud, latency, load("S3")), PORTS.cloud, services);
+  await listen(createNet(talk("relay", speakSmtp)), PORTS.relay, services);
+  await listen(slowWebhook(latency, load("webhooks")), PORTS.webhooks, services);
+  const stats = createServer((_, response) => response.end(JSON.stringify(statsOf(loads))));
+  await listen(stats, PORTS.stats, services);
+}
+
+async function listen(server: Server, port: number, address: string): Promise<void> {
+  server.listen({ port, host: address, backlog: 1024 });
+  await once(server, "listening");
+}
+
+const statsOf = (loads: ReadonlyMap<string, Load>): Stats =>
+  Object.fromEntries(
+    [...loads].map(([name, { requests, most, seconds }]) => [name, { requests, most, seconds }]),
+  );

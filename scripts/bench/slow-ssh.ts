@@ -1,0 +1,98 @@
+// An sshd for many mail hosts: it takes its time, then runs what it was told with a docker that knows of nothing.
+import { once } from "node:events";
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { run, startService } from "../lab/children.ts";
+
+/** More addresses one sshd doesn't take. */
+export const SSH_ADDRESSES = 10;
+
+export interface SlowSsh {
+  /** As in a record of Vault's. */
+  readonly hostKey: string;
+  /** File with the private key that it lets in. */
+  readonly identityFile: string;
+  stop(): void;
+}
+
+/** Starts it on port 22 of the addresses. It can't outlive this process. */
+export async function startSlowSsh(options: {
+  /** A folder of its own. */
+  dir: string;
+  /** The lab's folder, by which the process is found again. */
+  lab: string;
+  addresses: readonly string[];
+  /** Milliseconds before a command begins. */
+  latency: number;
+  env: NodeJS.ProcessEnv;
+}): Promise<SlowSsh> {
+  const { dir, lab, addresses, latency, env } = options;
+  mkdirSync(join(dir, "bin"), { recursive: true });
+  const [hostKey, identityFile] = await Promise.all(
+    ["host_key", "id_ed25519"].map((name) => makeKey(join(dir, name), options)),
+  );
+  write(join(dir, "bin", "docker"), DOCKER);
+  write(
+    join(dir, "answer"),
+    `sleep ${latency / 1000}\nPATH=${dir}/bin:$PATH exec sh -c "$SSH_ORIGINAL_COMMAND"\n`,
+  );
+  write(join(dir, "authorized_keys"), readFileSync(`${identityFile}.pub`, "utf8"));
+  write(join(dir, "sshd_config"), configuration(dir, addresses));
+  // Its privilege separation needs a folder in /run, which is of its own here.
+  const start = `mount -t tmpfs bench-run /run && mkdir /run/sshd && exec /usr/sbin/sshd -D -e -f ${dir}/sshd_config`;
+  const child = startService("unshare", ["--mount", "sh", "-c", start], { env, lab, log: join(dir, "log") });
+  await answering(addresses.at(-1) ?? "", () => child.exitCode === null);
+  return {
+    hostKey: readFileSync(`${hostKey}.pub`, "utf8").split(" ").slice(0, 2).join(" "),
+    identityFile: identityFile ?? "",
+    stop: () => void child.kill("SIGTERM"),
+  };
+}
+
+/** No connections, no users: what a host says of which nothing is to be told. */
+const DOCKER = `#!/bin/sh
+case "$*" in *config-export*) echo '{"user": []}' ;; esac
+`;
+
+const configuration = (dir: string, addresses: readonly string[]): string => `Port 22
+${addresses.map((address) => `ListenAddress ${address}`).join("\n")}
+HostKey ${dir}/host_key
+AuthorizedKeysFile ${dir}/authorized_keys
+StrictModes no
+PermitRootLogin prohibit-password
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM no
+UseDNS no
+MaxStartups 1000
+PidFile none
+LogLevel ERROR
+ForceCommand sh ${dir}/answer
+`;
+
+async function makeKey(file: string, { env, lab }: { env: NodeJS.ProcessEnv; lab: string }): Promise<string> {
+  const made = await run("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", "", "-f", file], { env, lab });
+  if (made.code !== 0) throw new Error(`ssh-keygen: ${made.stderr}`);
+  return file;
+}
+
+function write(file: string, content: string): void {
+  writeFileSync(file, content);
+  chmodSync(file, 0o700);
+}
+
+async function answering(address: string, lives: () => boolean): Promise<void> {
+  const end = performance.now() + 30_000;
+  while (performance.now() < end && lives()) {
+    const socket = connect(22, address);
+    const said = await Promise.race([once(socket, "data").then(() => true), sleep(1_000, false)]).catch(
+      () => false,
+    );
+    socket.destroy();
+    if (said) return;
+    await sleep(100);
+  }
+  throw new Error(`sshd doesn't answer at ${address}`);
+}
