@@ -12,6 +12,7 @@ enableCompileCache(
 
 /** Kept here so that the list needs no import: each runbook loads its own libraries only. */
 export const RUNBOOKS: Record<string, string> = {
+  "backup-vault": "store a sealed snapshot of Vault and read it back",
   "emergency-reset": "set a new password for a tenant's administrator at once and prove the old one dead",
   "mark-compromised": "mark a version of a tenant's credential as known to strangers, without resetting it",
   "onboard-tenant": "make a new tenant's first credentials and encrypt them into Vault",

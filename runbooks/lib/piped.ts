@@ -23,6 +23,7 @@ export function piped(source: Readable, stages: Duplex[], explain: (error: unkno
     },
     destroy: (error, done) => {
       stop.abort();
+      source.destroy();
       done(error);
     },
   });
@@ -38,7 +39,8 @@ export function piped(source: Readable, stages: Duplex[], explain: (error: unkno
     () => void out.push(null),
     (error) => void out.destroy(error instanceof SourceFailed ? error.cause : explain(error)),
   );
-  return out;
+  // A failure that comes before anybody reads is met by whoever reads then.
+  return out.on("error", () => {});
 }
 
 /** A row that fails destroys its source with the same error: so the source's own is marked. */
@@ -64,10 +66,18 @@ export class Meter extends Transform {
   bytes = 0;
   readonly #hash = createHash("sha256");
   #digest: string | undefined;
+  readonly #onBytes: (bytes: number) => void;
+
+  /** @param onBytes is told how many have passed so far. */
+  constructor(onBytes: (bytes: number) => void = () => {}) {
+    super();
+    this.#onBytes = onBytes;
+  }
 
   override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
     this.bytes += chunk.length;
     this.#hash.update(chunk);
+    this.#onBytes(this.bytes);
     done(null, chunk);
   }
 
