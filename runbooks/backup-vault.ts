@@ -78,9 +78,10 @@ async function backup(run: BackupRun): Promise<Result> {
   });
   if (unfinished.length > 0)
     await run.change(`abort ${unfinished.length} uploads that dead runs left`, () => store.abort(unfinished));
-  await run.change("store the event of a run that died after its backup", () =>
-    lateEvent(run, store, before),
-  );
+  if (before?.data.holder)
+    await run.change("look whether the run that died had made its backup", () =>
+      lateEvent(run, store, before),
+    );
   const names = keys.map(({ name }) => name).join(" and ");
   const taken = await run.change(`stream the snapshot, check it, seal it to ${names} and store it`, () =>
     takeSnapshot(vault, store, {

@@ -120,6 +120,28 @@ export class BackupStore {
     return { bytes: meter.bytes, sha256: meter.sha256() };
   }
 
+  /** Until when nobody can delete this version; undefined when it isn't locked. */
+  async lockedUntil(at: { key: string; versionId: string }): Promise<Date | undefined> {
+    return (await this.#lock(at)).ObjectLockRetainUntilDate;
+  }
+
+  /** Locks a version for longer; never for less. Returns false where the bucket has no Object Lock. */
+  async lockUntil(at: { key: string; versionId: string }, until: Date): Promise<boolean> {
+    const { ObjectLockMode, ObjectLockRetainUntilDate } = await this.#lock(at);
+    if ((ObjectLockRetainUntilDate?.getTime() ?? 0) >= until.getTime()) return true;
+    const Retention = { Mode: ObjectLockMode ?? ("COMPLIANCE" as const), RetainUntilDate: until };
+    const input = { Bucket: this.bucket, Key: at.key, VersionId: at.versionId, Retention };
+    return this.#ask(`lock ${at.key} until ${until.toISOString()}`, async ({ sdk, s3 }) => {
+      try {
+        await s3.send(new sdk.PutObjectRetentionCommand(input));
+        return true;
+      } catch (error) {
+        if ((error as Error).name === "InvalidRequest") return false;
+        throw error;
+      }
+    });
+  }
+
   /** Every version of every object of a backup, the newest day first, the newest version of a key first. */
   async versions(): Promise<ObjectVersion[]> {
     const found: ObjectVersion[] = [];
@@ -159,6 +181,14 @@ export class BackupStore {
         s3.send(new sdk.AbortMultipartUploadCommand(input)),
       );
     }
+  }
+
+  /** Of whoever may see locks, HEAD shows them. */
+  #lock({ key, versionId }: { key: string; versionId: string }) {
+    const at = { Bucket: this.bucket, Key: key, VersionId: versionId };
+    return this.#ask(`look how long ${key} is locked`, ({ sdk, s3 }) =>
+      s3.send(new sdk.HeadObjectCommand(at)),
+    );
   }
 
   async *#pages() {
