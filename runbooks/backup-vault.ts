@@ -88,6 +88,7 @@ async function backup(run: BackupRun): Promise<Result> {
       day: sure(canary).data.date,
       keys,
       context: sealContext(sure(canary).data),
+      atLeast: sure(canary).leader.index,
       onProgress: (bytes) => run.progress(`  ${Math.floor(bytes / 1_048_576)} MiB of the snapshot`),
     }),
   );

@@ -25,7 +25,7 @@ export const sealContext = ({ date, nonce }: Pick<CanaryOfBackup, "date" | "nonc
  */
 export async function openBackup(store: BackupStore, key: SealKey, backup: CatalogEntry): Promise<Readable> {
   const { manifest, object } = backup;
-  const [sealed, plain, archive] = [new Meter(), new Meter(), new ArchiveCheck()];
+  const [sealed, plain, archive] = [new Meter(), new Meter(), new ArchiveCheck(manifest.canary.raft_index)];
   const asIs = (error: unknown) => error as Error;
   const source = piped(await store.read(object), [sealed], asIs);
   const opened = await open(source, key, sealContext(manifest.canary)).catch((error) => {
@@ -41,10 +41,6 @@ export async function openBackup(store: BackupStore, key: SealKey, backup: Catal
       ["raft index", archive.meta.index, manifest.raft_index],
     ]);
     if (differs !== undefined) throw new ArchiveError(`it isn't what its manifest says: ${differs}`);
-    if (archive.meta.index < manifest.canary.raft_index)
-      throw new ArchiveError(
-        `it is older than its canary: raft index ${archive.meta.index} of ${manifest.canary.raft_index}`,
-      );
   });
   return piped(opened, [plain, archive, compared], (error) => explain(backup, error));
 }

@@ -30,6 +30,7 @@ export interface SnapshotMeta {
 export class ArchiveCheck extends Transform {
   #meta: SnapshotMeta | undefined;
   #problem: Error | undefined;
+  readonly #atLeast: number;
   #bytes = 0;
   /** For the chunk that is being unpacked. */
   #waiting: TransformCallback | undefined;
@@ -37,8 +38,10 @@ export class ArchiveCheck extends Transform {
   readonly #gunzip = createGunzip();
   readonly #unpacked = Promise.withResolvers<void>();
 
-  constructor() {
+  /** @param atLeast the raft index of its canary: an older snapshot, whole as it may be, isn't the one asked for. */
+  constructor(atLeast = 0) {
     super();
+    this.#atLeast = atLeast;
     this.#gunzip.on("data", (chunk: Buffer) => this.#attempt(() => this.#tar.take(chunk)));
     this.#gunzip.once("end", this.#unpacked.resolve);
     this.#gunzip.once("error", (cause) => {
@@ -75,7 +78,12 @@ export class ArchiveCheck extends Transform {
     this.#gunzip.end();
     this.#unpacked.promise
       .then(() => {
-        this.#meta = this.#tar.finish();
+        const meta = this.#tar.finish();
+        if (meta.index < this.#atLeast)
+          throw new ArchiveError(
+            `it is older than its canary: raft index ${meta.index}, and not ${this.#atLeast}`,
+          );
+        this.#meta = meta;
         done();
       })
       .catch((error) => done(this.#problem ?? error));

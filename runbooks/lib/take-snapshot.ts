@@ -24,13 +24,19 @@ export interface TakeOptions {
   day: BackupDay;
   keys: readonly SealKey[];
   context: SealContext;
+  /** The raft index at which the canary was there. */
+  atLeast: number;
   /** Bytes of the snapshot so far. */
   onProgress: (bytes: number) => void;
 }
 
 /** @throws RunbookError (exit 1) for a snapshot that isn't whole, and whatever Vault, KMS or the bucket refuse with. */
 export async function takeSnapshot(vault: Vault, store: BackupStore, options: TakeOptions): Promise<Taken> {
-  const [plain, archive, head] = [new Meter(options.onProgress), new ArchiveCheck(), new Head()];
+  const [plain, archive, head] = [
+    new Meter(options.onProgress),
+    new ArchiveCheck(options.atLeast),
+    new Head(),
+  ];
   const key = backupKey(options.day, SNAPSHOT);
   try {
     const snapshot = await vault.download("sys/storage/raft/snapshot");
