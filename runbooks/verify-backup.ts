@@ -54,7 +54,10 @@ async function verify(run: VerifyRun): Promise<Result> {
       failed.push({ backup, error });
     }
   }
-  for (const one of opened) await keepForAYear(run, store, one.backup, catalog.backups);
+  const good = catalog.backups.filter(
+    (one) => one.opened.length > 0 || opened.some(({ backup }) => backup === one),
+  );
+  for (const { backup } of opened) if (isItsMonthsFirst(backup, good)) await keepForAYear(run, store, backup);
 
   const result = { bucket: store.bucket, opened: opened.map(({ mark }) => row(mark)) };
   if (failed.length > 0) {
@@ -68,12 +71,7 @@ async function verify(run: VerifyRun): Promise<Result> {
       },
     });
   }
-  if (!run.dryRun)
-    await tellSuccess(
-      run,
-      catalog.backups,
-      opened.map(({ backup }) => backup),
-    );
+  if (!run.dryRun) await tellSuccess(run, good);
   return result;
 }
 
@@ -114,20 +112,14 @@ async function openOne(
 /** What is kept for a year must not be deletable before; the lock of every day's is shorter. */
 const MONTHLY_LOCK_DAYS = 366;
 
-async function keepForAYear(
-  run: VerifyRun,
-  store: BackupStore,
-  backup: CatalogEntry,
-  all: readonly CatalogEntry[],
-): Promise<void> {
-  const month = backup.day.slice(0, 7);
-  const earlier = all.some(
-    ({ day, opened }) => day < backup.day && day.startsWith(month) && opened.length > 0,
-  );
-  if (earlier) return;
+/** @param good the newest first, as in the catalog. */
+const isItsMonthsFirst = ({ day, object }: CatalogEntry, good: readonly CatalogEntry[]): boolean =>
+  good.findLast((one) => one.day.slice(0, 7) === day.slice(0, 7))?.object === object;
+
+async function keepForAYear(run: VerifyRun, store: BackupStore, backup: CatalogEntry): Promise<void> {
   const until = new Date(Date.parse(backup.day) + MONTHLY_LOCK_DAYS * 86_400_000);
   const objects = [backup.object, backup.manifestObject];
-  const locks = await run.check(`look how long the first backup of ${month} is locked`, () =>
+  const locks = await run.check(`look how long the first backup of ${backup.day.slice(0, 7)} is locked`, () =>
     Promise.all(objects.map((object) => store.lockedUntil(object))),
   );
   if (locks.every((lock) => lock !== undefined && lock >= until)) return;
@@ -151,12 +143,7 @@ const row = ({ date, version_id, canary, at, seconds }: Opened) => ({
 /** Seconds after which the newest opened backup is too old: a day, and the time that one takes. */
 const TOO_OLD = 24 * 3600 + 15 * 60;
 
-async function tellSuccess(
-  run: VerifyRun,
-  all: readonly CatalogEntry[],
-  now: readonly CatalogEntry[],
-): Promise<void> {
-  const good = all.filter((backup) => backup.opened.length > 0 || now.includes(backup));
+async function tellSuccess(run: VerifyRun, good: readonly CatalogEntry[]): Promise<void> {
   const best = newest({ backups: good, broken: [] });
   const written = Date.parse(best?.manifest.canary.written ?? "") / 1000;
   const seconds = Date.now() / 1000;

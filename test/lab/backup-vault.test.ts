@@ -16,6 +16,7 @@ import {
   bytesOf,
   canary,
   events,
+  forget,
   forgetMetrics,
   manifestsOf,
   metrics,
@@ -102,6 +103,7 @@ describe("a backup", () => {
     const { code, stderr } = await run(["verify-backup"]);
     expect(code).toBe(1);
     expect(stderr).toContain("isn't sealed to the KMS key");
+    await forget(manifest.version_id);
   });
 });
 
