@@ -3,6 +3,7 @@ import { z } from "zod";
 import { type CatalogEntry, newest, readCatalog } from "./lib/backup-catalog.ts";
 import { backupBucket } from "./lib/backup-settings.ts";
 import { BackupStore } from "./lib/backup-store.ts";
+import { RunbookError } from "./lib/errors.ts";
 import type { Result } from "./lib/report.ts";
 import { defineRunbook } from "./lib/runbook.ts";
 
@@ -10,14 +11,22 @@ export default defineRunbook({
   name: "list-backups",
   summary: "show which backups of Vault there are, and which were opened and restored",
   example: "npx runbook list-backups",
-  flags: z.object({}),
+  flags: z.object({
+    failOlderThan: z
+      .number()
+      .positive()
+      .optional()
+      .describe(
+        "exit 7 when the newest opened backup is older than so many hours, or there is none; for timers",
+      ),
+  }),
   run: async (run) => {
     const store = new BackupStore(backupBucket(await run.settings()), "verifier", run.env);
     const catalog = await run.check(`read which backups lie in s3://${store.bucket}`, () =>
       readCatalog(store),
     );
     const opened = newest({ backups: catalog.backups.filter((one) => one.opened.length > 0), broken: [] });
-    return {
+    const result = {
       bucket: store.bucket,
       newest: newest(catalog)?.day ?? null,
       newest_opened: opened?.day ?? null,
@@ -30,6 +39,17 @@ export default defineRunbook({
         why,
       })),
     };
+    const { failOlderThan: hours } = run.flags;
+    if (hours === undefined || (opened !== undefined && age(opened) <= hours * 3600)) return result;
+    const found =
+      opened === undefined
+        ? "No backup was opened"
+        : `The newest opened backup is as of ${opened.manifest.canary.written}`;
+    throw new RunbookError(`${found}: older than ${hours} hours`, {
+      exit: "drift",
+      next: "npx runbook backup-vault && npx runbook verify-backup",
+      result,
+    });
   },
   render,
 });
