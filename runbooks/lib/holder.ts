@@ -36,7 +36,9 @@ function processStart(pid: number): string | undefined {
   if (process.platform !== "linux") return quietly(() => (process.kill(pid, 0) ? "" : ""));
   const stat = quietly(() => readFileSync(`/proc/${pid}/stat`, "utf8"));
   // The name in brackets may hold spaces and brackets of its own: count from the last one.
-  return stat?.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
+  const fields = stat?.slice(stat.lastIndexOf(")") + 2).split(" ");
+  // One that was killed stays listed until its parent looks at it.
+  return /^[ZX]/.test(fields?.[0] ?? "") ? undefined : fields?.[19];
 }
 
 function quietly<T>(read: () => T): T | undefined {
