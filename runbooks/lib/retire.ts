@@ -41,37 +41,48 @@ export async function retireOldKeyVersions(
   const rewrapped = new Set<string>();
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const reading = readKey(vault, tenant).then((found) => found ?? noKey(tenant));
-    const [current, key] = await Promise.all([renewAll(vault, tenant, reading), reading]);
+    const [{ current, failures }, key] = await Promise.all([renewAll(vault, tenant, reading), reading]);
     for (const { at, fresh } of current) if (fresh) rewrapped.add(`${at.record}.${at.field}`);
     const version = Math.min(...current.map(({ ciphertext }) => versionOf(ciphertext)));
     const done = { version, rewrapped: [...rewrapped] };
-    if (atLeast(key, version) && current.every(({ fresh }) => !fresh)) return done;
+    if (failures.length === 0 && atLeast(key, version) && current.every(({ fresh }) => !fresh)) return done;
 
-    // A version that came meanwhile has a rotation of its own behind it, whose minimum must not be lowered here.
-    const [, before] = await Promise.all([
-      requireDecryptable(vault, tenant, current),
+    const [problems, before] = await Promise.all([
+      failures.length > 0 ? failures.map(messageOf) : whatIsUndecryptable(vault, tenant, current),
       readKey(vault, tenant),
     ]);
-    if (before?.latest_version !== key.latest_version) continue;
-    if (atLeast(before, version)) return done;
+    // Somebody else got further meanwhile: what failed here was read too early, and their minimum stays.
+    if (before === undefined || moved(key, before)) continue;
+    if (problems.length > 0) throw incomplete(tenant, problems, failures[0]);
     const raised = Math.max(version, before.min_decryption_version, before.min_encryption_version);
     const after = await setMinimums(vault, tenant, raised);
     if (after?.latest_version === key.latest_version && atLeast(after, version)) return done;
   }
-  throw incomplete(tenant, ["somebody keeps rotating its key"], undefined);
+  throw incomplete(tenant, ["somebody keeps rotating or retiring its key"], undefined);
 }
 
 /** Vault's minimum for encryption is 0 at first, which means the newest: a key of one version has nothing to retire. */
 const atLeast = (key: TransitKey, version: number): boolean =>
   key.min_decryption_version >= version && (key.min_encryption_version >= version || version === 1);
 
-async function renewAll(vault: Vault, tenant: TenantId, key: Promise<TransitKey>): Promise<Current[]> {
+const moved = (before: TransitKey, now: TransitKey): boolean =>
+  before.latest_version !== now.latest_version ||
+  before.min_decryption_version !== now.min_decryption_version;
+
+/** One that fails holds up no other. */
+async function renewAll(
+  vault: Vault,
+  tenant: TenantId,
+  key: Promise<TransitKey>,
+): Promise<{ current: Current[]; failures: unknown[] }> {
   const settled = await Promise.allSettled(SEALED.map((at) => renew(vault, tenant, at, key)));
-  const problems = settled.flatMap((one) => (one.status === "rejected" ? [one.reason as unknown] : []));
-  const other = problems.find((error) => !(error instanceof RunbookError && error.exitCode === 1));
+  const failures = settled.flatMap((one) => (one.status === "rejected" ? [one.reason as unknown] : []));
+  const other = failures.find((error) => !(error instanceof RunbookError && error.exitCode === 1));
   if (other !== undefined) throw other;
-  if (problems.length > 0) throw incomplete(tenant, problems.map(messageOf), problems[0]);
-  return settled.flatMap((one) => (one.status === "fulfilled" && one.value !== undefined ? [one.value] : []));
+  const current = settled.flatMap((one) =>
+    one.status === "fulfilled" && one.value !== undefined ? [one.value] : [],
+  );
+  return { current, failures };
 }
 
 /** Brings one ciphertext to the newest version of the key; undefined for a record that needn't be there. */
@@ -101,14 +112,13 @@ async function renew(
   throw new RunbookError(`${what} is not there`, { exit: "failed" });
 }
 
-async function requireDecryptable(vault: Vault, tenant: TenantId, current: Current[]): Promise<void> {
+async function whatIsUndecryptable(vault: Vault, tenant: TenantId, current: Current[]): Promise<string[]> {
   const all = current.map(({ ciphertext }) => ciphertext);
-  const problems = (await undecryptable(vault, tenant, all)).flatMap(({ ciphertext, why }) =>
+  return (await undecryptable(vault, tenant, all)).flatMap(({ ciphertext, why }) =>
     current
       .filter((one) => one.ciphertext === ciphertext)
       .map(({ at }) => `${KV_MOUNT}/${tenant}/${at.record} ${at.field} can't be decrypted: ${why}`),
   );
-  if (problems.length > 0) throw incomplete(tenant, problems, undefined);
 }
 
 function noKey(tenant: TenantId): never {

@@ -251,6 +251,22 @@ describe("retiring the old versions of a key", () => {
     expect(calls.filter((call) => call.endsWith("/config"))).toEqual([]);
   });
 
+  test("takes for no damage what another machine has retired while it was being read", async () => {
+    const tenant = await onboarded("too-late");
+    await reset(tenant);
+    let read = 0;
+    const gate = Promise.withResolvers<unknown>();
+    const fate = (call: string): Promise<unknown> | undefined => {
+      if (!call.startsWith("GET smtp/data/") || ++read > 4) return;
+      // All four are read, and none is rewrapped yet.
+      if (read === 4) retire(tenant).then(gate.resolve, gate.reject);
+      return gate.promise;
+    };
+    const done = await withWindow(({ env }) => retire(tenant, env), fate);
+    expect(done).toEqual({ version: 2, rewrapped: [] });
+    expect(await minimums(tenant)).toEqual([2, 2]);
+  });
+
   test("puts right what it lowered, when somebody else got further while it was held up", async () => {
     const tenant = await onboarded("held-up");
     await reset(tenant);
