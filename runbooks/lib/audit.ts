@@ -35,6 +35,8 @@ export class AuditLog {
   private appended = 0;
   private spooled = 0;
   private copying: Promise<void> = Promise.resolve();
+  /** A copy waits to begin, and takes along whatever is stored by then. */
+  private copyWaits = false;
   private copyFailure: string | undefined;
 
   /** Creates nothing before the first event. */
@@ -111,8 +113,10 @@ export class AuditLog {
   }
 
   private copyInBackground({ store, copies }: OpenedAudit): void {
-    if (copies === undefined) return;
+    if (copies === undefined || this.copyWaits) return;
+    this.copyWaits = true;
     this.copying = this.copying.then(async () => {
+      this.copyWaits = false;
       try {
         await copyBacklog(store, copies);
         this.copyFailure = undefined;
@@ -177,4 +181,4 @@ export async function copyBacklog(store: AuditStore, copies: AuditCopies): Promi
   return due.length;
 }
 
-const AT_ONCE = 8;
+const AT_ONCE = 32;

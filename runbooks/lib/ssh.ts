@@ -1,7 +1,9 @@
 // Commands on a mail host, by the OpenSSH client, with the host's key pinned. Secrets travel by standard
 // input only: arguments can be read by everyone on either machine.
+import { setImmediate } from "node:timers/promises";
 import { $ } from "zx/core";
 import { RunbookError } from "./errors.ts";
+import { turnstile } from "./parallel.ts";
 import type { Settings } from "./settings.ts";
 
 /** A mail host as ssh needs it. */
@@ -16,6 +18,12 @@ export interface HostAddress {
 const CONNECT_SECONDS = 10;
 
 /**
+ * To start a program holds up everything else for up to a tenth of a second: of many, one a turn, so that what looks
+ * at the time between two answers isn't kept from them for seconds.
+ */
+const starting = turnstile(1);
+
+/**
  * Runs a shell command on the host and returns its standard output.
  * @param options.stdin sent to the command; @param options.timeoutSeconds 60 unless told otherwise.
  * @throws RunbookError refused (4) for another host key, failed (1) for everything else.
@@ -28,6 +36,7 @@ export async function onHost(
 ): Promise<string> {
   const seconds = options.timeoutSeconds ?? 60;
   const args = sshArguments(settings, host);
+  await starting(() => setImmediate());
   // Detached from the terminal's process group: Ctrl-C lets a running step finish.
   const result = await $({
     input: options.stdin ?? "",
