@@ -44,19 +44,23 @@ export default defineRunbook({
       throw new RunbookError("one of --tenant and --all says where to look", { exit: "usage" });
     }
     const { settings, vault } = await openSession(run, ROLE, { "smtp/metadata": ["list"] });
+    if (run.flags.breakGlass) await run.audit.append({ event: "break_glass_used", severity: "critical" });
     const left = await run.check("look for rotations that are not finished", async () =>
       unfinished(vault, tenant === undefined ? await vault.tenants() : [tenant]),
     );
     const rebuilds = left.filter(({ rotation }) => rotation.kind === "recovery").map((one) => one.tenant);
     const orphans = left.filter(({ rotation }) => rotation.kind !== "recovery" && !isAtWork(rotation));
+    // Stopped, or hung: it may come back at any moment, so that nobody takes its work away while it lives.
+    const stuck = left.filter(({ rotation }) => isAtWork(rotation) && isSilent(rotation));
     const outbox = new Outbox(settings, run.env);
     if (orphans.length > 0) {
       await run.check("ask Vault for the rights on them", () =>
         vault.requireCapabilities(Object.assign({}, ...orphans.map((one) => resetRights(one.tenant))), ROLE),
       );
       await run.confirm(`Finish the rotations of ${orphans.map((one) => one.tenant).join(", ")}?`);
-      await run.change("raise the alarm", () => alarm(outbox, orphans));
     }
+    if (orphans.length + stuck.length > 0)
+      await run.change("raise the alarm", () => alarm(outbox, [...orphans, ...stuck]));
     const outcomes = await forEachTenant(
       run,
       orphans.map((one) => one.tenant),
@@ -80,18 +84,22 @@ export default defineRunbook({
     const sent = await run.change("send the notices that wait", () => outbox.deliver());
     const waiting = (sent?.waiting ?? []).map(({ name, why }) => `notice ${name}: ${why}`);
     const unfinishedYet = outcomes.filter(({ outcome }) => outcome === "failed" || outcome === "incomplete");
+    const held = stuck.map(({ tenant: one, rotation }) => standsStill(one, rotation));
     const result = {
       finished: outcomes.filter(({ outcome }) => outcome === "done").map((one) => one.tenant),
       unfinished: unfinishedYet,
+      held,
       rebuilds: rebuilds.map((one) => ({ tenant: one, next: `pulumi up --stack ${tenantStack(one)}` })),
       notices_delivered: sent?.delivered.length ?? 0,
       notices_waiting: waiting,
     };
-    if (unfinishedYet.length + waiting.length === 0) return result;
+    if (unfinishedYet.length + held.length + waiting.length === 0) return result;
     const problems = unfinishedYet.map((one) => `${one.tenant}: ${one.problems.join("; ")}`);
-    throw new RunbookError([...problems, ...waiting].join("; "), {
+    throw new RunbookError([...problems, ...held.map(({ why }) => why), ...waiting].join("; "), {
       exit: "incomplete",
-      next: unfinishedYet.find(({ next }) => next !== undefined)?.next ?? "mend that, then run this again",
+      next:
+        [...unfinishedYet, ...held].find(({ next }) => next !== undefined)?.next ??
+        "mend that, then run this again",
       result,
     });
   },
@@ -117,6 +125,14 @@ const SILENT_MS = 90_000;
 
 const isSilent = ({ holder }: Rotation): boolean =>
   holder === null || holderState(holder) === "gone" || Date.now() - Date.parse(holder.heartbeat) > SILENT_MS;
+
+function standsStill(
+  tenant: TenantId,
+  { holder }: Rotation,
+): { tenant: TenantId; why: string; next: string } {
+  const why = `${tenant}: process ${holder?.pid} (${holder?.user}) holds its rotation and has not moved since ${holder?.heartbeat}`;
+  return { tenant, why, next: `kill -CONT ${holder?.pid}   # or -KILL; then run this again` };
+}
 
 /** Tells the security team of each rotation that stands still while its password may be half changed; hourly. */
 async function alarm(outbox: Outbox, orphans: readonly Left[]): Promise<void> {

@@ -5,7 +5,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { delimiter, join } from "node:path";
+import { delimiter, join, relative } from "node:path";
 import { z } from "zod";
 import { REPOSITORY, toolchainBin } from "./toolchain/paths.ts";
 
@@ -17,7 +17,13 @@ const Report = z.object({
     z.object({
       name: z.string(),
       status: z.string(),
-      assertionResults: z.array(z.object({ fullName: z.string(), status: z.string() })),
+      assertionResults: z.array(
+        z.object({
+          fullName: z.string(),
+          status: z.string(),
+          failureMessages: z.array(z.string()).default([]),
+        }),
+      ),
     }),
   ),
 });
@@ -78,6 +84,11 @@ function count(file: string, code: number): { passed: number; failed: number } {
       status === "failed" && !assertionResults.some((t) => t.status === "failed"),
   );
   for (const { name } of brokenFiles) console.log(`FAILED outside its tests: ${name}`);
+  // Once more at the end: whoever has only the last lines of a log learns which.
+  for (const { name, assertionResults } of report.testResults) {
+    for (const { fullName, failureMessages } of assertionResults.filter((t) => t.status === "failed"))
+      console.log(`FAILED: ${relative(REPOSITORY, name)} > ${fullName}\n${firstLines(failureMessages)}`);
+  }
   // A skipped test proves nothing, so it counts as failed, unless the arguments themselves chose among the tests.
   const skipped = chosenByName() ? [] : report.testResults.flatMap(unrun);
   for (const name of skipped) console.log(`SKIPPED, which counts as failed: ${name}`);
@@ -90,6 +101,13 @@ function unrun({ assertionResults }: z.infer<typeof Report>["testResults"][numbe
     .filter(({ status }) => status !== "passed" && status !== "failed")
     .map((t) => t.fullName);
 }
+
+/** Enough to know what it is about; the whole of it stands above. */
+const firstLines = (messages: readonly string[]): string =>
+  messages
+    .flatMap((message) => message.split("\n").slice(0, 4))
+    .map((line) => `  ${line.slice(0, 300)}`)
+    .join("\n");
 
 function readReport(file: string): z.infer<typeof Report> | undefined {
   try {

@@ -27,7 +27,20 @@ test.each([
   for (const { details } of told) expect(details.break_glass).toBe(true);
 });
 
+test("resume takes a root token only for --break-glass, and says so in the audit log", async () => {
+  expect((await runbook(["resume", "--all", "--yes"], asRoot)).code).toBe(4);
+  const before = (await allEvents()).filter(({ event }) => event === "break_glass_used").length;
+  expect((await runbook(["resume", "--all", "--yes", "--break-glass"], asRoot)).code).toBe(0);
+  const used = (await allEvents()).filter(({ event }) => event === "break_glass_used");
+  expect(used).toHaveLength(before + 1);
+});
+
 async function eventsOf(incident: string): Promise<{ event: string; details: Record<string, unknown> }[]> {
-  const lines = (await auditLog()).trim().split("\n");
-  return lines.map((line) => JSON.parse(line)).filter(({ details }) => details.incident_id === incident);
+  return (await allEvents()).filter(({ details }) => details.incident_id === incident);
 }
+
+const allEvents = async (): Promise<{ event: string; details: Record<string, unknown> }[]> =>
+  (await auditLog())
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));

@@ -162,7 +162,9 @@ describe("in mid-run", () => {
     const done = await meanwhile(incident, () => vault("PUT", "sys/seal"));
     const keys = (await readFile(join(lab.place.dir, "unseal-keys"), "utf8")).trim().split("\n");
     for (const key of keys.slice(0, 2)) await vault("PUT", "sys/unseal", { key });
-    await expect.poll(() => vault("GET", "sys/health").then(() => "active", String)).toBe("active");
+    await expect
+      .poll(() => vault("GET", "sys/health").then(() => "active", String), { timeout: 15_000 })
+      .toBe("active");
     expectIncomplete(done, /is sealed[\s\S]*waits in state SET[\s\S]*vault operator unseal/);
     const again = await reset(GLOBEX, incident);
     expect(again.code, again.stderr).toBe(0);

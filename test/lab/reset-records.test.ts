@@ -1,5 +1,6 @@
 // What a reset finds in the tenant's rotation record: whatever lies there, no tenant is locked out of being reset.
 import { describe, expect, test } from "vitest";
+import { thisHolder } from "../../runbooks/lib/holder.ts";
 import { readRecord } from "../../scripts/drill/doors.ts";
 import { GLOBEX } from "../../scripts/lab/tenants.ts";
 import { KV_MOUNT, metadataPath, recordPath, tenantId } from "../../stacks/names.ts";
@@ -143,6 +144,31 @@ describe("a rotation record", () => {
     expect(again.code, again.stderr).toBe(0);
     await expectReset(GLOBEX, was, ours, { versions: 2 });
     expect(await events(GLOBEX, theirs)).toHaveLength(1);
+  });
+
+  test("that a process of this machine holds, stopped for minutes, isn't taken from it: it is named, and the alarm is raised", async () => {
+    const incident = newIncident("STUCK");
+    const was = await credentialOf(GLOBEX);
+    const long = new Date(Date.now() - 300_000).toISOString();
+    const record = await pendingRotation(GLOBEX, {
+      incident_id: incident,
+      password: await encrypt(GLOBEX, awkwardPassword()),
+    });
+    // This very process stands for the stopped one: what counts is that it lives and says nothing.
+    const holder = { ...thisHolder("stopped", "somebody"), since: long, heartbeat: long };
+    await writeRecord(GLOBEX, "rotation", { ...record, holder });
+    const left = await runbook(["resume", "--all", "--yes", "--json"]);
+    expectIncomplete(left, new RegExp(`globex: process ${process.pid} \\(somebody\\) .* not moved since`));
+    expect(left.stderr).toContain(`next:  kill -CONT ${process.pid} `);
+    expect((await readRecord(lab, GLOBEX, "rotation")).fields).toMatchObject({ holder });
+    expect(
+      noticesOf(incident)
+        .map(({ text }) => text)
+        .join(),
+    ).toContain("rotation_interrupted");
+    await writeRecord(GLOBEX, "rotation", record);
+    expect((await runbook(["resume", "--all", "--yes"])).code).toBe(0);
+    await expectReset(GLOBEX, was, incident);
   });
 
   test("of a tenant that is gone is named, and keeps nobody from finishing the others'", async () => {

@@ -2,7 +2,6 @@
 // operator, a second machine, an operator who changes his mind. Only what Vault holds logs in, and each incident
 // rotates once.
 import { randomBytes } from "node:crypto";
-import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
 import { readRecord } from "../../scripts/drill/doors.ts";
@@ -18,7 +17,7 @@ import {
   writeRecord,
   writesOf,
 } from "./door.ts";
-import { withFaults } from "./faults.ts";
+import { withFaults, withGate } from "./faults.ts";
 import { begin } from "./killed.ts";
 import { lab } from "./lab.ts";
 import {
@@ -80,13 +79,11 @@ test("a run stopped before its SET, overtaken, and by a later incident too, does
 test("a run whose SET was on its way for too long, and came after another's, puts right what it did", async () => {
   const [first, later] = [newIncident("SLOW"), newIncident("QUICK")];
   const was = await credentialOf(GLOBEX);
-  const slow = { api: [{ match: "PATCH /user/", delay: 15_000, times: 1 }] };
-  const stopped = await withFaults(GLOBEX, slow, async () => {
+  const stopped = await withGate(GLOBEX, "PATCH /user/", async (gate) => {
     const sets = async () => (await mailuCalls(GLOBEX)).filter((call) => call.startsWith("PATCH ")).length;
     const before = await sets();
     const run = begin(resetArgs(GLOBEX, first));
-    await run.said("→ set the password");
-    await sleep(1_500);
+    await gate.arrived();
     run.signal("SIGSTOP");
     // Overtaken by hand, in no time: finished, and another begun and finished.
     const password = awkwardPassword();
@@ -96,6 +93,7 @@ test("a run whose SET was on its way for too long, and came after another's, put
     await writeRecord(GLOBEX, "admin", { ...fields, password: sealed });
     const theirs = { incident_id: later, password: sealed, state: "CLEARED" };
     await writeRecord(GLOBEX, "rotation", await pendingRotation(GLOBEX, theirs));
+    gate.open();
     await until(async () => (await sets()) === before + 2);
     expect(await logsIn(GLOBEX, password), "its SET came last").toBe(false);
     run.signal("SIGCONT");
@@ -160,15 +158,14 @@ describe("a second operator", () => {
       `night-${randomBytes(3).toString("hex")}`,
       ["platform-admin"],
     );
-  const busy = { api: [{ match: "PATCH /user/", delay: 6_000, times: 1 }] };
 
   test("learns who is at the tenant and since when, and changes nothing", async () => {
     const [ours, theirs] = [newIncident("DAY"), newIncident("NIGHT")];
     const was = await credentialOf(GLOBEX);
     const VAULT_TOKEN = await operator();
-    await withFaults(GLOBEX, busy, async () => {
+    await withGate(GLOBEX, "PATCH /user/", async (gate) => {
       const run = begin(resetArgs(GLOBEX, ours));
-      await run.said("→ set the password");
+      await gate.arrived();
       const { holder } = await rotationOf(GLOBEX);
       const {
         run: id,
@@ -176,6 +173,7 @@ describe("a second operator", () => {
         machine,
       } = z.object({ run: z.string(), since: z.string(), machine: z.string() }).parse(holder);
       const refused = await reset(GLOBEX, theirs, { VAULT_TOKEN });
+      gate.open();
       expect(refused.code, refused.stderr).toBe(4);
       expect(refused.stderr).toContain(
         `held by token-operator on ${machine.split(" ")[0]} (run ${id}) since ${since}`,
@@ -192,6 +190,7 @@ describe("a second operator", () => {
     const was = await credentialOf(GLOBEX);
     const both = Promise.withResolvers<void>();
     let arrived = 0;
+    const busy = { api: [{ match: "PATCH /user/", delay: 6_000, times: 1 }] };
     const ended = await withFaults(GLOBEX, busy, () =>
       withWindow(
         ({ env }) => Promise.all(incidents.map((incident) => begin(resetArgs(GLOBEX, incident), env).ended)),
@@ -270,11 +269,11 @@ describe("Ctrl-C", () => {
     const incident = newIncident("MANY");
     const was = { acme: await credentialOf(ACME), globex: await credentialOf(GLOBEX) };
     const args = ["respond-to-compromise", "--incident", incident, "--details", "a test", "--all", "--yes"];
-    const slow = { api: [{ match: "PATCH /user/", delay: 3_000, times: 1 }] };
-    const ended = await withFaults(GLOBEX, slow, async () => {
+    const ended = await withGate(GLOBEX, "PATCH /user/", async (gate) => {
       const run = begin(args);
-      await until(async () => (await rotationOf(GLOBEX)).incident_id === incident);
+      await gate.arrived();
       run.signal("SIGINT");
+      gate.open();
       return run.ended;
     });
     expectIncomplete(ended, /next: {2}the same command again resumes/);

@@ -17,7 +17,7 @@ import {
   writeRecord,
   writesOf,
 } from "./door.ts";
-import { withFaults } from "./faults.ts";
+import { withFaults, withGate } from "./faults.ts";
 import { begin, killedAt } from "./killed.ts";
 import { addressOf, lab, runbook, vault } from "./lab.ts";
 import { withWindow } from "./vault-window.ts";
@@ -109,16 +109,13 @@ describe("a reset of the same tenant", () => {
   test("that commits between the recovery's first read and its record is what logs in", async () => {
     const old = await currentPassword(GLOBEX);
     const password = awkwardPassword();
-    const done = await withFaults(
-      GLOBEX,
-      { api: [{ match: "GET /domain/", delay: 2_000, times: 1 }] },
-      async () => {
-        const run = begin(ARGS(GLOBEX));
-        await run.said("→ wait until Mailu's API answers");
-        await resetByHand(GLOBEX, password);
-        return run.ended;
-      },
-    );
+    const done = await withGate(GLOBEX, "GET /domain/", async (gate) => {
+      const run = begin(ARGS(GLOBEX));
+      await gate.arrived();
+      await resetByHand(GLOBEX, password);
+      gate.open();
+      return run.ended;
+    });
     expect(done.code, done.stderr).toBe(0);
     expect(await currentPassword(GLOBEX)).toBe(password);
     await expectOnlyCurrent(GLOBEX, old);
@@ -127,14 +124,13 @@ describe("a reset of the same tenant", () => {
   test("that commits while the recovery's SET is on its way is what logs in", async () => {
     const old = await currentPassword(GLOBEX);
     const password = awkwardPassword();
-    const done = await withFaults(GLOBEX, { api: [{ match: "PATCH /user/", delay: 2_500, times: 1 }] }, () =>
-      withWindow(async (window) => {
-        const run = begin(ARGS(GLOBEX), window.env);
-        await setBegins(run, window.calls);
-        await resetByHand(GLOBEX, password, { takingTheRecord: false });
-        return run.ended;
-      }),
-    );
+    const done = await withGate(GLOBEX, "PATCH /user/", async (gate) => {
+      const run = begin(ARGS(GLOBEX));
+      await gate.arrived();
+      await resetByHand(GLOBEX, password, { takingTheRecord: false });
+      gate.open();
+      return run.ended;
+    });
     expect(done.code, done.stderr).toBe(0);
     expect(await currentPassword(GLOBEX)).toBe(password);
     await expectOnlyCurrent(GLOBEX, old);
@@ -168,10 +164,11 @@ describe("a reset of the same tenant", () => {
 
 describe("another run", () => {
   test("that lives on this machine is not disturbed, and named", async () => {
-    await withFaults(GLOBEX, { api: [{ match: "PATCH /user/", delay: 8_000, times: 1 }] }, async () => {
+    await withGate(GLOBEX, "PATCH /user/", async (gate) => {
       const first = begin(ARGS(GLOBEX));
-      await first.said(TAKEN);
+      await gate.arrived();
       const second = await recover(GLOBEX);
+      gate.open();
       expect(second.code).toBe(4);
       expect(second.stderr).toMatch(/held by token-operator on .* since 20[\s\S]*next: {2}.*--take-over/);
       expect((await first.ended).code).toBe(0);
@@ -211,7 +208,7 @@ describe("another run", () => {
       await run.said("→ set the password");
       await until(() => looks > 3);
       run.signal("SIGSTOP");
-      await overtake(GLOBEX);
+      await resetByHand(GLOBEX, awkwardPassword());
       const before = writesOf(await mailuCalls(GLOBEX));
       run.signal("SIGCONT");
       goOn.resolve();
@@ -226,22 +223,19 @@ describe("another run", () => {
 
   test("that was overtaken while its SET was on its way puts right what it did too late", async () => {
     const old = await currentPassword(GLOBEX);
-    const stopped = await withFaults(
-      GLOBEX,
-      { api: [{ match: "PATCH /user/", delay: 8_000, times: 1 }] },
-      () =>
-        withWindow(async (window) => {
-          const run = begin(ARGS(GLOBEX), window.env);
-          await setBegins(run, window.calls);
-          run.signal("SIGSTOP");
-          const patched = (await mailuCalls(GLOBEX)).length;
-          await overtake(GLOBEX);
-          await until(async () => (await mailuCalls(GLOBEX)).slice(patched).filter(isPatch).length === 2);
-          expect(await canLogIn(await addressOf(GLOBEX.id), GLOBEX, old), "its SET came last").toBe(true);
-          run.signal("SIGCONT");
-          return run.ended;
-        }),
-    );
+    const stopped = await withGate(GLOBEX, "PATCH /user/", async (gate) => {
+      const run = begin(ARGS(GLOBEX));
+      await gate.arrived();
+      run.signal("SIGSTOP");
+      const patched = (await mailuCalls(GLOBEX)).length;
+      // By hand, since what takes longer than the run waits for an answer would be told to it as no answer.
+      await resetByHand(GLOBEX, awkwardPassword());
+      gate.open();
+      await until(async () => (await mailuCalls(GLOBEX)).slice(patched).filter(isPatch).length === 2);
+      expect(await canLogIn(await addressOf(GLOBEX.id), GLOBEX, old), "its SET came last").toBe(true);
+      run.signal("SIGCONT");
+      return run.ended;
+    });
     expect(stopped.code, stopped.stderr).toBe(4);
     await expectOnlyCurrent(GLOBEX, old);
   });
@@ -278,13 +272,6 @@ async function expectOnlyCurrent(tenant: LabTenant, old?: string): Promise<void>
   if (old !== undefined) expect(await canLogIn(address, tenant, old)).toBe(false);
   const rotation = (await readRecord(lab, tenant, "rotation")).fields;
   expect(rotation).toMatchObject({ state: "CLEARED", holder: null });
-}
-
-/** Has another run take the rotation over, for a password that was found to be known to strangers meanwhile. */
-async function overtake(tenant: LabTenant): Promise<void> {
-  await markCompromised(tenant);
-  const other = await recover(tenant, "--take-over");
-  expect(other.code, other.stderr).toBe(0);
 }
 
 /** A reset from its record to its end: Mailu, then Vault. */
@@ -338,15 +325,6 @@ function elsewhere() {
     since,
     heartbeat: since,
   };
-}
-
-/** Returns while the run's PATCH is at Mailu, which a fault holds up there. */
-async function setBegins(run: ReturnType<typeof begin>, calls: string[]): Promise<void> {
-  await run.said("→ set the password");
-  const decryptions = () => calls.filter((call) => call.includes(`/decrypt/`)).length;
-  const before = decryptions();
-  await until(() => decryptions() > before);
-  await sleep(700);
 }
 
 async function until(happened: () => boolean | Promise<boolean>): Promise<void> {

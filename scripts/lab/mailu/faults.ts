@@ -1,6 +1,6 @@
 // Faults on demand: test equipment beside the mail stand-in. A test writes a file on the host's disk and the
 // next request obeys; deleting the file ends them all.
-import { readFileSync, rmSync, statSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { replaceFile } from "./store.ts";
@@ -12,6 +12,8 @@ export interface ApiFault {
   times?: number;
   /** ms to wait before anything happens. */
   delay?: number;
+  /** Wait, before anything happens, until the test opens the gate of this name: see `atGate`. */
+  gate?: string;
   /** Answer with this code and apply nothing. */
   status?: 400 | 401 | 403 | 404 | 429 | 500 | 502 | 503;
   /** Never answer, apply nothing. */
@@ -58,6 +60,15 @@ export interface Faults {
 /** Where the file lies on a host's disk. */
 const FAULTS_FILE = "/lab/faults.json";
 
+/** Files on a host's disk by which a call says that it waits at a gate, and a test that it may go on. */
+export const gateFiles = (disk: string, gate: string) => ({
+  arrived: join(disk, "lab", `${gate}.arrived`),
+  open: join(disk, "lab", `${gate}.open`),
+});
+
+/** ms between two looks at a gate. */
+const GATE_LOOK = 20;
+
 /** For tests: makes the host whose disk is at `disk` fail so from now on; undefined ends all faults. */
 export function setFaults(disk: string, faults: Faults | undefined): void {
   const file = join(disk, FAULTS_FILE);
@@ -90,6 +101,13 @@ export class FaultSwitch {
   forExec(call: string): ExecFault | undefined {
     this.#reload();
     return this.#take(this.#faults.exec?.filter(({ match = "" }) => call.startsWith(match)));
+  }
+
+  /** Waits until the gate is open. */
+  async atGate(gate: string): Promise<void> {
+    const { arrived, open } = gateFiles("/", gate);
+    writeFileSync(arrived, "");
+    while (!existsSync(open)) await sleep(GATE_LOOK);
   }
 
   #take<T extends ApiFault | LoginFault | ExecFault>(candidates: T[] = []): T | undefined {

@@ -48,6 +48,7 @@ async function callApi(
   const body = await text(request);
   const fault = faults.forCall(method, path);
   if (fault?.delay !== undefined) await sleep(fault.delay);
+  if (fault?.gate !== undefined) await faults.atGate(fault.gate);
   if (fault?.hang) return;
   if (fault?.status !== undefined) {
     return answer(response, { status: fault.status, body: { message: FAULT_MESSAGES[fault.status] } });

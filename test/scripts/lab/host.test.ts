@@ -127,7 +127,7 @@ describe("a lab host", () => {
     await sleep(300);
     expect(said).toEqual([]);
     host.wake();
-    await expect.poll(() => Buffer.concat(said).toString()).toContain("SSH-2.0");
+    await expect.poll(() => Buffer.concat(said).toString(), { timeout: 15_000 }).toContain("SSH-2.0");
     socket.destroy();
     expect((await on(host, "echo up")).stdout).toBe("up\n");
   });

@@ -85,7 +85,7 @@ describe("doveadm", () => {
     expect(await who()).toEqual({ mailboxes: 0, proxied: 1 });
     own.close();
     await own.ended;
-    await expect.poll(() => who()).toEqual({ mailboxes: 0, proxied: 0 });
+    await expect.poll(() => who(), { timeout: 15_000 }).toEqual({ mailboxes: 0, proxied: 0 });
     expect((await front(`proxy kick ${ADMIN}`)).stdout).toBe("(null) connections kicked\n");
   });
 
