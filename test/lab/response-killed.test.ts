@@ -128,8 +128,7 @@ describe("a response to many tenants' compromise", { timeout: 300_000 }, () => {
   test("that died half-way is finished by resume as far as it had come, and by the same command to its end", () =>
     many("half-way, then resumed", async (incident) => {
       // What others left on this lab isn't this test's to count.
-      const swept = await runbook(["resume", "--all", "--yes"], { env: SYSTEM });
-      expect(swept.code, swept.stderr).toBe(0);
+      await runbook(["resume", "--all", "--yes"], { env: SYSTEM });
       await killedBeforeWrite(RESPOND(all, incident), Math.ceil(WRITES / 2), SYSTEM);
       const begun = (await tenantsOf(incident)).map(({ id }) => id);
       expect(begun.length).toBeGreaterThan(0);
