@@ -5,6 +5,7 @@ import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseDocument } from "yaml";
 import { z } from "zod";
+import { type Backup, BackupSection, backupOf } from "./backup-settings.ts";
 import { messageOf, RunbookError } from "./errors.ts";
 import { type Notify, NotifySection, notifyOf } from "./notify-settings.ts";
 import { registerSecret } from "./redact.ts";
@@ -24,11 +25,7 @@ const File = z.strictObject({
     .default({ user: "root" }),
   pulumi: z.strictObject({ project_dir: text.optional() }).default({}),
   notify: NotifySection.optional(),
-  backup: z
-    .strictObject({
-      after_response: z.array(text).min(1, { error: "takes a command and its arguments" }).optional(),
-    })
-    .default({}),
+  backup: BackupSection.default({ recovery_public_keys: [] }),
 });
 
 /** Every path is absolute. */
@@ -42,10 +39,7 @@ export interface Settings {
   pulumi: { project_dir: string };
   /** Who is told of incidents; undefined: nobody. */
   notify: Notify | undefined;
-  backup: {
-    /** The command, with its arguments, that starts a backup after a response to a compromise. */
-    after_response: string[] | undefined;
-  };
+  backup: Backup;
 }
 
 /**
@@ -70,7 +64,7 @@ export function loadSettings(env: NodeJS.ProcessEnv = process.env): Settings {
     },
     pulumi: { project_dir: pulumi.project_dir === undefined ? REPOSITORY : path(pulumi.project_dir) },
     notify: notify === undefined ? undefined : notifyOf(notify, path),
-    backup: { after_response: backup.after_response },
+    backup: backupOf(backup, path),
   };
 }
 

@@ -3,9 +3,11 @@
 // as a RunbookError that says which of Vault's many 'no's it was.
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import type { Readable } from "node:stream";
 import vaultClient, { type client as NodeVaultClient } from "node-vault";
 import { z } from "zod";
 import {
+  type CANARY,
   KV_MOUNT,
   metadataPath,
   type RecordName,
@@ -19,6 +21,7 @@ import { inParallel, turnstile } from "./parallel.ts";
 import { registerSecret } from "./redact.ts";
 import { assertOwnVault, type Settings, vaultEnvironment } from "./settings.ts";
 import { explain, statusOf } from "./vault-error.ts";
+import { download, upload } from "./vault-stream.ts";
 
 /** A record as read: its fields, its version (1 and up) and the custom metadata of its key. */
 export interface Stored<T> {
@@ -43,13 +46,19 @@ export class Vault {
   readonly addr: string;
   readonly #client: NodeVaultClient;
   readonly #turn = turnstile(AT_ONCE);
+  readonly #wire: { namespace: string | undefined; ca: Buffer | undefined };
   #user: string | undefined;
   #entity: string | undefined;
   #mail: Promise<string> | undefined;
 
-  private constructor(addr: string, client: NodeVaultClient) {
+  private constructor(
+    addr: string,
+    client: NodeVaultClient,
+    wire: { namespace: string | undefined; ca: Buffer | undefined },
+  ) {
     this.addr = addr;
     this.#client = client;
+    this.#wire = wire;
   }
 
   /**
@@ -60,6 +69,7 @@ export class Vault {
     const env = vaultEnvironment(process.env);
     const addr = env.addr ?? settings.vault.addr;
     assertOwnVault(settings, addr);
+    const ca = env.caCert === undefined ? undefined : await readFile(env.caCert);
     const client = vaultClient({
       endpoint: addr,
       ...("token" in env.login ? { token: env.login.token } : {}),
@@ -70,10 +80,10 @@ export class Vault {
         timeout: TIMEOUT_MS,
         // One connection for many requests: an incident is a long conversation with Vault.
         agentOptions: { keepAlive: true },
-        ...(env.caCert === undefined ? {} : { ca: await readFile(env.caCert) }),
+        ...(ca === undefined ? {} : { ca }),
       },
     });
-    const vault = new Vault(addr, client);
+    const vault = new Vault(addr, client, { namespace: env.namespace, ca });
     if ("roleId" in env.login) await vault.#logIn(env.login.roleId, env.login.secretId);
     await vault.#lookupSelf(options.breakGlass ?? false);
     return vault;
@@ -95,7 +105,7 @@ export class Vault {
    * Throws failed (1) naming a field that is wrong.
    */
   async record<T>(
-    tenant: TenantId,
+    tenant: TenantId | typeof CANARY,
     name: RecordName,
     schema: z.ZodType<T>,
     version?: number,
@@ -123,7 +133,7 @@ export class Vault {
    * back and compared, so that a lost answer is not taken for a failure.
    */
   async writeRecord(
-    tenant: TenantId,
+    tenant: TenantId | typeof CANARY,
     name: RecordName,
     data: Record<string, unknown>,
     cas: number,
@@ -264,6 +274,16 @@ export class Vault {
     } catch (error) {
       throw explain(this.addr, error, "write", path);
     }
+  }
+
+  /** A stream from Vault, such as a snapshot; see `download`. */
+  download(path: string): Promise<Readable> {
+    return download({ addr: this.addr, token: this.#client.token, ...this.#wire }, path);
+  }
+
+  /** A stream to Vault, such as a snapshot to be restored; see `upload`. */
+  upload(path: string, body: Readable): Promise<void> {
+    return upload({ addr: this.addr, token: this.#client.token, ...this.#wire }, path, body);
   }
 
   /** Lays a secret into Vault's cubbyhole for one reader: the token opens it once, within `seconds`, and needs no other right. */

@@ -5,7 +5,13 @@ import { appendFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { stringify } from "yaml";
-import { AUDIT_BUCKET, PLATFORM_STACK, tenantStack } from "../../stacks/names.ts";
+import {
+  AUDIT_BUCKET,
+  BACKUP_BUCKET,
+  BACKUP_KEY_ALIAS,
+  PLATFORM_STACK,
+  tenantStack,
+} from "../../stacks/names.ts";
 import { REPOSITORY, toolchainBin } from "../toolchain/paths.ts";
 import { allOf } from "./all-of.ts";
 import { endService, sweep } from "./children.ts";
@@ -181,6 +187,12 @@ async function writeSettings(place: Place, address: string): Promise<void> {
     ssh: { user: "root", identity_file: join(place.dir, "id_ed25519") },
     pulumi: { project_dir: join(place.dir, "project") },
     notify: notifySection(address),
+    backup: {
+      bucket: BACKUP_BUCKET,
+      kms_key: BACKUP_KEY_ALIAS,
+      recovery_public_keys: ["offline-recovery.pub.pem"],
+      metrics_file: join("metrics", "vault-backup.prom"),
+    },
   };
   await writeFile(join(place.dir, "recovery.yaml"), stringify(settings));
 }

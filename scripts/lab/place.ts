@@ -20,6 +20,9 @@ export interface OpenLab {
   /** What automation logs in with as `system`; empty in a bare lab, where no stack has made the AppRole. */
   systemRoleId: string;
   systemSecretId: string;
+  /** The same for `backup-operator`. */
+  backupRoleId: string;
+  backupSecretId: string;
   /** The lab's own variables. */
   variables: Record<string, string>;
   /** A whole environment with the person's token. */
@@ -61,15 +64,19 @@ export async function openLab(dir: string): Promise<OpenLab> {
   };
   const [rootToken, operatorToken] = [await read("root-token"), await read("operator-token")];
   const shredderToken = await read("shredder-token");
-  const [systemRoleId, systemSecretId] = (await Promise.all(
-    ["system-role-id", "system-secret-id"].map((name) => read(name).catch(() => "")),
-  )) as [string, string];
+  const [systemRoleId, systemSecretId, backupRoleId, backupSecretId] = (await Promise.all(
+    ["system-role-id", "system-secret-id", "backup-role-id", "backup-secret-id"].map((name) =>
+      read(name).catch(() => ""),
+    ),
+  )) as [string, string, string, string];
   const variables = labVariables(place, {
     operator: operatorToken,
     root: rootToken,
     shredder: shredderToken,
     systemRoleId,
     systemSecretId,
+    backupRoleId,
+    backupSecretId,
   });
   const env = labEnvironment(place, variables);
   return {
@@ -79,6 +86,8 @@ export async function openLab(dir: string): Promise<OpenLab> {
     shredderToken,
     systemRoleId,
     systemSecretId,
+    backupRoleId,
+    backupSecretId,
     variables,
     env,
     rootEnv: { ...env, VAULT_TOKEN: rootToken },

@@ -31,7 +31,8 @@ export async function provision(
     ...tenants.map((tenant) => prepareTenant(lab, tenant, hosts, sshPublicKey)),
   ]);
   await allOf([
-    writeSystem(lab),
+    writeAppRole(lab, "system", "system"),
+    writeAppRole(lab, "backup-operator", "backup"),
     ...tenants.map(async (tenant) => {
       await phase(`${tenant.id} onboarded`, () => onboard(dir, tenant, lab.env));
       await phase(`${tenant.id} stack`, () => pulumi(dir, lab.env, upTenant(tenant), signal));
@@ -40,10 +41,10 @@ export async function provision(
 }
 
 /** What an operator gives to automation: the AppRole's two halves. */
-async function writeSystem({ place, rootToken }: OpenLab): Promise<void> {
-  const { roleId, secretId } = await appRole({ addr: place.vaultAddr, rootToken }, "system");
-  await writeSecret(place.dir, "system-role-id", roleId);
-  await writeSecret(place.dir, "system-secret-id", secretId);
+async function writeAppRole({ place, rootToken }: OpenLab, role: string, name: string): Promise<void> {
+  const { roleId, secretId } = await appRole({ addr: place.vaultAddr, rootToken }, role);
+  await writeSecret(place.dir, `${name}-role-id`, roleId);
+  await writeSecret(place.dir, `${name}-secret-id`, secretId);
 }
 
 /** Makes what a tenant's stack takes for granted: its DNS zone, its host (`provider: existing`), its configuration. */
