@@ -108,7 +108,7 @@ describe("a backup", () => {
 });
 
 describe("a snapshot that isn't whole is no backup, leaves nothing and turns the metrics red", () => {
-  type Cut = Parameters<typeof withWindow>[2];
+  type Cut = Parameters<typeof withWindow>[3];
   const ends =
     (change: (whole: Buffer) => Buffer): Cut =>
     async (archive, answer) => {
@@ -147,7 +147,12 @@ describe("a snapshot that isn't whole is no backup, leaves nothing and turns the
   test.each(cases)("%s", async (_what, snapshot, words) => {
     await backUp();
     const [before, stored, green] = [await versions(), events("vault_backup_stored").length, metrics()];
-    const ended = await withWindow((window) => run(["backup-vault"], window.env), undefined, undefined, snapshot);
+    const ended = await withWindow(
+      (window) => run(["backup-vault"], window.env),
+      undefined,
+      undefined,
+      snapshot,
+    );
     expect(ended.code, ended.stderr).toBe(1);
     expect(ended.stderr).toContain(words);
     expect(await versions()).toEqual(before);
