@@ -50,7 +50,7 @@ export const RECORDS = ["admin", "server", "mailu", "dkim", "tls", "rotation"] a
 export type RecordName = (typeof RECORDS)[number];
 export const recordPath = (tenant: TenantId | typeof CANARY, record: RecordName): string =>
   `${KV_MOUNT}/data/${tenant}/${record}`;
-export const metadataPath = (tenant: TenantId, record: RecordName): string =>
+export const metadataPath = (tenant: TenantId | typeof CANARY, record: RecordName): string =>
   `${KV_MOUNT}/metadata/${tenant}/${record}`;
 export const transitKey = (tenant: TenantId): string => tenant;
 export const tenantPolicy = (tenant: TenantId): string => `tenant-${tenant}`;

@@ -212,7 +212,7 @@ export class Vault {
 
   /** Patches custom metadata: keys not named here stay. Values are at most 512 bytes. */
   async patchMetadata(
-    tenant: TenantId,
+    tenant: TenantId | typeof CANARY,
     name: RecordName,
     customMetadata: Record<string, string>,
   ): Promise<void> {

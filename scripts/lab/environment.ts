@@ -5,7 +5,7 @@ import { delimiter, join } from "node:path";
 import { assertLoopback } from "./subnet.ts";
 
 const FOREIGN =
-  /^(?:VAULT_|AWS_|PULUMI_|RECOVERY_CONFIG$|LAB_(?:ROOT_TOKEN|SHREDDER_TOKEN|(?:SYSTEM|BACKUP)_(?:ROLE_ID|SECRET_ID))$)/;
+  /^(?:VAULT_|AWS_|PULUMI_|RECOVERY_CONFIG$|LAB_(?:(?:ROOT|SHREDDER|RESTORER)_TOKEN|(?:SYSTEM|BACKUP)_(?:ROLE_ID|SECRET_ID))$)/;
 
 /** The names in `env` that point at somebody's Vault, cloud account, state or settings. */
 export const foreignNames = (env: NodeJS.ProcessEnv): string[] =>
@@ -33,6 +33,7 @@ export interface Identities {
   operator?: string;
   root?: string;
   shredder?: string;
+  restorer?: string;
   systemRoleId?: string;
   systemSecretId?: string;
   backupRoleId?: string;
@@ -47,6 +48,7 @@ export function labVariables(place: Place, identities: Identities): Record<strin
     [
       ["LAB_ROOT_TOKEN", identities.root],
       ["LAB_SHREDDER_TOKEN", identities.shredder],
+      ["LAB_RESTORER_TOKEN", identities.restorer],
       ["LAB_SYSTEM_ROLE_ID", identities.systemRoleId],
       ["LAB_SYSTEM_SECRET_ID", identities.systemSecretId],
       ["LAB_BACKUP_ROLE_ID", identities.backupRoleId],

@@ -17,6 +17,8 @@ export interface OpenLab {
   operatorToken: string;
   /** Of a person who is key-shredder and nothing else. */
   shredderToken: string;
+  /** Of a person who is vault-restorer and nothing else. */
+  restorerToken: string;
   /** What automation logs in with as `system`; empty in a bare lab, where no stack has made the AppRole. */
   systemRoleId: string;
   systemSecretId: string;
@@ -63,7 +65,7 @@ export async function openLab(dir: string): Promise<OpenLab> {
     awsEndpoint,
   };
   const [rootToken, operatorToken] = [await read("root-token"), await read("operator-token")];
-  const shredderToken = await read("shredder-token");
+  const [shredderToken, restorerToken] = [await read("shredder-token"), await read("restorer-token")];
   const [systemRoleId, systemSecretId, backupRoleId, backupSecretId] = (await Promise.all(
     ["system-role-id", "system-secret-id", "backup-role-id", "backup-secret-id"].map((name) =>
       read(name).catch(() => ""),
@@ -73,6 +75,7 @@ export async function openLab(dir: string): Promise<OpenLab> {
     operator: operatorToken,
     root: rootToken,
     shredder: shredderToken,
+    restorer: restorerToken,
     systemRoleId,
     systemSecretId,
     backupRoleId,
@@ -84,6 +87,7 @@ export async function openLab(dir: string): Promise<OpenLab> {
     rootToken,
     operatorToken,
     shredderToken,
+    restorerToken,
     systemRoleId,
     systemSecretId,
     backupRoleId,
