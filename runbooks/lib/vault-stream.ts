@@ -16,6 +16,8 @@ export interface VaultAccess {
   namespace: string | undefined;
   /** PEM certificates to trust. */
   ca: Buffer | undefined;
+  /** The Unix socket at which it listens, where no network leads to it. */
+  socket?: string | undefined;
 }
 
 /** Milliseconds of silence after which a stream counts as cut. */
@@ -58,18 +60,28 @@ export async function upload(access: VaultAccess, path: string, body: Readable):
   answer.resume();
 }
 
-function begin({ token, namespace, ca }: VaultAccess, method: string, url: string): ClientRequest {
-  const headers = {
-    "X-Vault-Token": token,
-    ...(namespace === undefined ? {} : { "X-Vault-Namespace": namespace }),
-  };
-  const options = { method, headers, timeout: SILENCE };
-  const request = url.startsWith("https:")
-    ? requestHttps(url, { ...options, ...(ca === undefined ? {} : { ca }) })
-    : requestHttp(url, options);
+function begin(access: VaultAccess, method: string, url: string): ClientRequest {
+  const request = requestTo(access, method, url, SILENCE);
   request.on("timeout", () => request.destroy(new Error(`Vault was silent for ${SILENCE / 1000} s`)));
   if (method === "GET") request.end();
   return request;
+}
+
+/** A request that is yet to be ended; silence of `timeout` milliseconds is its event `timeout`. */
+export function requestTo(
+  { token, namespace, ca, socket }: Omit<VaultAccess, "token"> & { token?: string },
+  method: string,
+  url: string,
+  timeout: number,
+): ClientRequest {
+  const headers = {
+    ...(token === undefined ? {} : { "X-Vault-Token": token }),
+    ...(namespace === undefined ? {} : { "X-Vault-Namespace": namespace }),
+  };
+  const options = { method, headers, timeout, ...(socket === undefined ? {} : { socketPath: socket }) };
+  return url.startsWith("https:")
+    ? requestHttps(url, { ...options, ...(ca === undefined ? {} : { ca }) })
+    : requestHttp(url, options);
 }
 
 function answerTo(

@@ -3,6 +3,7 @@
 // as a RunbookError that says which of Vault's many 'no's it was.
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { Agent } from "node:http";
 import type { Readable } from "node:stream";
 import vaultClient, { type client as NodeVaultClient } from "node-vault";
 import { z } from "zod";
@@ -21,7 +22,7 @@ import { inParallel, turnstile } from "./parallel.ts";
 import { registerSecret } from "./redact.ts";
 import { assertOwnVault, type Settings, vaultEnvironment } from "./settings.ts";
 import { explain, statusOf } from "./vault-error.ts";
-import { download, upload } from "./vault-stream.ts";
+import { download, upload, type VaultAccess } from "./vault-stream.ts";
 
 /** A record as read: its fields, its version (1 and up) and the custom metadata of its key. */
 export interface Stored<T> {
@@ -46,16 +47,12 @@ export class Vault {
   readonly addr: string;
   readonly #client: NodeVaultClient;
   readonly #turn = turnstile(AT_ONCE);
-  readonly #wire: { namespace: string | undefined; ca: Buffer | undefined };
+  readonly #wire: Wire;
   #user: string | undefined;
   #entity: string | undefined;
   #mail: Promise<string> | undefined;
 
-  private constructor(
-    addr: string,
-    client: NodeVaultClient,
-    wire: { namespace: string | undefined; ca: Buffer | undefined },
-  ) {
+  private constructor(addr: string, client: NodeVaultClient, wire: Wire) {
     this.addr = addr;
     this.#client = client;
     this.#wire = wire;
@@ -70,23 +67,17 @@ export class Vault {
     const addr = env.addr ?? settings.vault.addr;
     assertOwnVault(settings, addr);
     const ca = env.caCert === undefined ? undefined : await readFile(env.caCert);
-    const client = vaultClient({
-      endpoint: addr,
-      ...("token" in env.login ? { token: env.login.token } : {}),
-      ...(env.namespace === undefined ? {} : { namespace: env.namespace }),
-      // Without this, DEBUG=node-vault would print request payloads.
-      debug: () => {},
-      requestOptions: {
-        timeout: TIMEOUT_MS,
-        // One connection for many requests: an incident is a long conversation with Vault.
-        agentOptions: { keepAlive: true },
-        ...(ca === undefined ? {} : { ca }),
-      },
-    });
-    const vault = new Vault(addr, client, { namespace: env.namespace, ca });
+    const wire = { namespace: env.namespace, ca };
+    const token = "token" in env.login ? env.login.token : undefined;
+    const vault = new Vault(addr, clientOf(addr, wire, token), wire);
     if ("roleId" in env.login) await vault.#logIn(env.login.roleId, env.login.secretId);
     await vault.#lookupSelf(options.breakGlass ?? false);
     return vault;
+  }
+
+  /** With a token that was made for this Vault just now, such as one by `generate-root`; nothing is asked yet. */
+  static withToken({ addr, token, ...wire }: VaultAccess): Vault {
+    return new Vault(addr, clientOf(addr, wire, token), wire);
   }
 
   /** Vault's name for whoever runs this: an AppRole's name, or the display name of the token; for the audit log. */
@@ -352,6 +343,27 @@ export class Vault {
       });
     }
   }
+}
+
+type Wire = Omit<VaultAccess, "addr" | "token">;
+
+function clientOf(addr: string, { namespace, ca, socket }: Wire, token: string | undefined): NodeVaultClient {
+  return vaultClient({
+    endpoint: addr,
+    ...(token === undefined ? {} : { token }),
+    ...(namespace === undefined ? {} : { namespace }),
+    // Without this, DEBUG=node-vault would print request payloads.
+    debug: () => {},
+    requestOptions: {
+      timeout: TIMEOUT_MS,
+      // One connection for many requests: an incident is a long conversation with Vault.
+      agentOptions: { keepAlive: true },
+      ...(socket === undefined
+        ? {}
+        : { httpAgent: new Agent({ keepAlive: true, ...{ socketPath: socket } }) }),
+      ...(ca === undefined ? {} : { ca }),
+    },
+  });
 }
 
 const portions = <T>(items: readonly T[], size: number): T[][] =>
