@@ -117,6 +117,26 @@ export function chosen(catalog: Catalog, date: BackupDay | "latest" | "all", buc
   });
 }
 
+/**
+ * The backup that a restore takes. `latest` is the newest one that was *opened*; one that nobody has opened yet must be
+ * asked for by its day, of which again an opened one goes before the others.
+ * @throws RunbookError (exit 2) when there is none such.
+ */
+export function restorable(catalog: Catalog, date: BackupDay | "latest", bucket: string): CatalogEntry {
+  const opened = { ...catalog, backups: catalog.backups.filter((one) => one.opened.length > 0) };
+  if (date !== "latest") {
+    const ofDay = chosen(catalog, date, bucket);
+    return (opened.backups.find(({ day }) => day === date) ?? ofDay[0]) as CatalogEntry;
+  }
+  const found = newest(opened);
+  if (found !== undefined) return found;
+  const [unopened] = chosen(catalog, "latest", bucket);
+  throw new RunbookError(`No backup in s3://${bucket} was opened: nobody knows whether one can be restored`, {
+    exit: "usage",
+    next: `npx runbook verify-backup   # or, by its date: npx runbook restore-vault --date ${unopened?.day}`,
+  });
+}
+
 const newestFirst = (a: CatalogEntry, b: CatalogEntry): number =>
   a.day === b.day
     ? Date.parse(b.manifest.canary.written) - Date.parse(a.manifest.canary.written)

@@ -92,19 +92,8 @@ export interface VaultEnvironment {
  * @throws RunbookError (exit 2) when a variable is malformed, or neither a token nor an AppRole is there.
  */
 export function vaultEnvironment(env: NodeJS.ProcessEnv = process.env): VaultEnvironment {
-  const given = Object.keys(Environment.shape).flatMap((key) => (env[key] ? [[key, env[key]]] : []));
-  const checked = Environment.safeParse(Object.fromEntries(given));
-  if (!checked.success) {
-    const problems = checked.error.issues.map((issue) => `${issue.path.join(".")} ${issue.message}`);
-    throw new RunbookError(problems.join("; "), {
-      exit: "usage",
-      next: "correct the variable and export it again",
-    });
-  }
-  const { VAULT_ADDR, VAULT_TOKEN, VAULT_ROLE_ID, VAULT_SECRET_ID, VAULT_CACERT, VAULT_NAMESPACE } =
-    checked.data;
-  for (const secret of [VAULT_TOKEN, VAULT_SECRET_ID]) if (secret !== undefined) registerSecret(secret);
-  const rest = { addr: VAULT_ADDR, caCert: VAULT_CACERT, namespace: VAULT_NAMESPACE };
+  const { VAULT_TOKEN, VAULT_ROLE_ID, VAULT_SECRET_ID, ...place } = checkedEnvironment(env);
+  const rest = placeOf(place);
   if (VAULT_TOKEN !== undefined) return { ...rest, login: { token: VAULT_TOKEN } };
   if (VAULT_ROLE_ID !== undefined && VAULT_SECRET_ID !== undefined) {
     return { ...rest, login: { roleId: VAULT_ROLE_ID, secretId: VAULT_SECRET_ID } };
@@ -116,6 +105,37 @@ export function vaultEnvironment(env: NodeJS.ProcessEnv = process.env): VaultEnv
       next: "export VAULT_TOKEN=$(vault login -token-only -method=oidc), or set the AppRole's two variables",
     },
   );
+}
+
+/** The same for a Vault that may be lost: nobody can have a login for it. @throws RunbookError (exit 2). */
+export function vaultPlace(env: NodeJS.ProcessEnv): Omit<VaultEnvironment, "login"> & { hasLogin: boolean } {
+  const given = checkedEnvironment(env);
+  const { VAULT_TOKEN, VAULT_ROLE_ID, VAULT_SECRET_ID } = given;
+  const hasAppRole = VAULT_ROLE_ID !== undefined && VAULT_SECRET_ID !== undefined;
+  return { ...placeOf(given), hasLogin: VAULT_TOKEN !== undefined || hasAppRole };
+}
+
+type Given = z.output<typeof Environment>;
+
+const placeOf = ({ VAULT_ADDR, VAULT_CACERT, VAULT_NAMESPACE }: Given) => ({
+  addr: VAULT_ADDR,
+  caCert: VAULT_CACERT,
+  namespace: VAULT_NAMESPACE,
+});
+
+function checkedEnvironment(env: NodeJS.ProcessEnv): Given {
+  const given = Object.keys(Environment.shape).flatMap((key) => (env[key] ? [[key, env[key]]] : []));
+  const checked = Environment.safeParse(Object.fromEntries(given));
+  if (!checked.success) {
+    const problems = checked.error.issues.map((issue) => `${issue.path.join(".")} ${issue.message}`);
+    throw new RunbookError(problems.join("; "), {
+      exit: "usage",
+      next: "correct the variable and export it again",
+    });
+  }
+  const { VAULT_TOKEN, VAULT_SECRET_ID } = checked.data;
+  for (const secret of [VAULT_TOKEN, VAULT_SECRET_ID]) if (secret !== undefined) registerSecret(secret);
+  return checked.data;
 }
 
 /**

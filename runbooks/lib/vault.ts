@@ -75,9 +75,11 @@ export class Vault {
     return vault;
   }
 
-  /** With a token that was made for this Vault just now, such as one by `generate-root`; nothing is asked yet. */
-  static withToken({ addr, token, ...wire }: VaultAccess): Vault {
-    return new Vault(addr, clientOf(addr, wire, token), wire);
+  /** With a token that was made for this Vault just now, such as one by `generate-root`; nothing is asked yet. `user` names it. */
+  static withToken({ addr, token, ...wire }: VaultAccess, user?: string): Vault {
+    const vault = new Vault(addr, clientOf(addr, wire, token), wire);
+    vault.#user = user;
+    return vault;
   }
 
   /** Vault's name for whoever runs this: an AppRole's name, or the display name of the token; for the audit log. */

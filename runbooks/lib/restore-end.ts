@@ -1,0 +1,86 @@
+// The end of a restore: a backup of what Vault is now, the audit event, the notice.
+import { join } from "node:path";
+import { $ } from "zx/core";
+import type { CatalogEntry } from "./backup-catalog.ts";
+import { eventId } from "./audit-chain.ts";
+import type { Outbox } from "./outbox.ts";
+import { redact } from "./redact.ts";
+import { backupToken } from "./restore-access.ts";
+import type { Progress } from "./restore-progress.ts";
+import type { Reconciled } from "./restore-reconcile.ts";
+import type { Run } from "./runbook.ts";
+import type { Vault } from "./vault.ts";
+
+/**
+ * Runs `backup-vault` with a token of its role: the timer's own login was revoked, and its new one has yet to be brought
+ * there. Returns what went wrong, in a sentence; undefined: nothing.
+ */
+export async function backUpAgain(run: Pick<Run<unknown>, "env">, vault: Vault): Promise<string | undefined> {
+  const env = { ...run.env, VAULT_TOKEN: await backupToken(vault), VAULT_ADDR: vault.addr };
+  const command = [process.execPath, join(import.meta.dirname, "..", "main.ts"), "backup-vault", "--yes"];
+  // Of the terminal's process group: Ctrl-C ends it too.
+  const done = await $({ env, quiet: true, nothrow: true, stdio: ["ignore", "pipe", "pipe"] })`${command}`;
+  if (done.exitCode === 0) return undefined;
+  const said = redact(done.stderr.trim().split("\n").at(-1) ?? "");
+  return `no new backup was made: backup-vault ended with ${done.exitCode} (${said})`;
+}
+
+export interface Told {
+  readonly backup: CatalogEntry;
+  readonly seconds: number;
+  readonly progress: Progress;
+  readonly tenants: readonly Reconciled[];
+  /** Vault's address. */
+  readonly vault: string;
+}
+
+/** Both under the id of the run that began the restore. Returns which notices still wait, in sentences. */
+export async function tellOfRestore(
+  run: Pick<Run<unknown>, "audit">,
+  outbox: Outbox,
+  { backup, seconds, progress, tenants, vault }: Told,
+): Promise<string[]> {
+  const of = (...states: Reconciled["state"][]) =>
+    tenants.filter(({ state }) => states.includes(state)).map(({ tenant }) => tenant);
+  const details = {
+    backup_date: backup.day,
+    restoration_time: seconds,
+    version_id: backup.manifest.version_id,
+    as_of: backup.manifest.canary.written,
+    rotated: of("rotated"),
+    rotated_since: of("rotated-since"),
+    onboarded_again: tenants.filter(({ onboarded }) => onboarded).map(({ tenant }) => tenant),
+    removed: of("removed"),
+    unknown: of("unknown"),
+  };
+  await run.audit.append({
+    event: "vault_restored_from_backup",
+    severity: "critical",
+    originalRun: progress.run,
+    details,
+  });
+  const id = eventId(progress.run, undefined, "notice:vault_restored");
+  await outbox.keep({
+    event_id: id,
+    name: "vault_restored",
+    audience: "security",
+    to: [],
+    created: progress.began,
+    severity: "critical",
+    subject: `Vault was restored from the backup of ${backup.day}`,
+    text: `Vault at ${vault} was restored from the backup of ${backup.day}.
+
+As of:              ${backup.manifest.canary.written}
+Begun:              ${progress.began}
+Took:               ${seconds} s
+Password differs:   ${[...of("rotated-since"), ...of("rotated")].join(", ") || "nowhere"}
+Rotated now:        ${of("rotated").join(", ") || "none"}
+Not tried:          ${of("unknown").join(", ") || "none"}
+
+Tokens and secret ids of automation and people were revoked: log in again, and bring each program its new secret id.
+`,
+    fields: details,
+  });
+  const { waiting } = await outbox.deliver();
+  return waiting.map(({ name, why }) => `notice ${name} waits: ${why}`);
+}
