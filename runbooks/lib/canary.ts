@@ -4,6 +4,7 @@
 import { randomBytes } from "node:crypto";
 import { z } from "zod";
 import { type BackupDay, backupDay, CANARY, dayOf, KV_MOUNT } from "../../stacks/names.ts";
+import type { CanaryOfBackup } from "./backup-records.ts";
 import { messageOf, RunbookError } from "./errors.ts";
 import { holderState, thisHolder } from "./holder.ts";
 import { Holder } from "./records.ts";
@@ -84,6 +85,18 @@ export async function writeCanary(
 /** Whether this run's canary is still the newest: otherwise another run has taken over. */
 export async function stillOurs(vault: Vault, ours: Stored<Canary>): Promise<boolean> {
   return (await vault.record(CANARY, "admin", Canary))?.version === ours.version;
+}
+
+/** What shows that a restored Vault doesn't come from the backup with this canary, in a sentence; undefined: it does. */
+export async function canaryProblem(vault: Vault, expected: CanaryOfBackup): Promise<string | undefined> {
+  const stored = await vault.record(CANARY, "admin", Canary);
+  const at = `${KV_MOUNT}/${CANARY}/admin`;
+  if (stored === undefined) return `${at} is not there`;
+  const found = { version: stored.version, date: stored.data.date, nonce: stored.data.nonce };
+  const wrong = (["version", "date", "nonce"] as const).find((field) => found[field] !== expected[field]);
+  return wrong === undefined
+    ? undefined
+    : `the ${wrong} of ${at} is ${found[wrong]}, and not ${expected[wrong]}`;
 }
 
 /** Lets the next run begin. Returns what went wrong, in a sentence: a run that ends must not fail for it. */

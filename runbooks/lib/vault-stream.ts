@@ -22,6 +22,8 @@ export interface VaultAccess {
 
 /** Milliseconds of silence after which a stream counts as cut. */
 const SILENCE = 60_000;
+/** The same behind a snapshot: Vault installs it before it answers. */
+const INSTALLING = 600_000;
 /** From a standby to the active node, and once more if that has just changed. */
 const REDIRECTS = 2;
 
@@ -42,27 +44,36 @@ export async function download(access: VaultAccess, path: string): Promise<Reada
   }
 }
 
-/** Sends a stream. @throws RunbookError for whatever Vault refuses with; the stream's own error when that fails. */
+/**
+ * Sends a stream to its end. @throws RunbookError for whatever Vault refuses with; the stream's own error when that fails,
+ * also where Vault took what it had got until then.
+ */
 export async function upload(access: VaultAccess, path: string, body: Readable): Promise<void> {
-  const request = begin(access, "POST", `${access.addr}/v1/${path}`);
+  const request = begin(access, "POST", `${access.addr}/v1/${path}`, INSTALLING);
   let own: Error | undefined;
+  let cut: unknown;
   body.once("error", (error) => {
     own ??= error;
   });
   const answered = answerTo(access, request, "write", path);
   // Vault may answer, and close, before it has read everything.
-  const sent = pipeline(body, request).catch(() => {});
-  const answer = await Promise.race([answered, sent.then(() => answered)]).catch((error) => {
+  const sent = pipeline(body, request).catch((error) => {
+    cut = error;
+  });
+  const answer = await answered.catch((error) => {
     throw own ?? error;
   });
   const status = answer.statusCode ?? 0;
   if (status < 200 || status > 299) throw await refusal(access, answer, "write", path);
   answer.resume();
+  // It took a snapshot without its last bytes before: what is wrong with it may come out behind them only.
+  await sent;
+  if (own !== undefined || cut !== undefined) throw own ?? explain(access.addr, cut, "write", path);
 }
 
-function begin(access: VaultAccess, method: string, url: string): ClientRequest {
-  const request = requestTo(access, method, url, SILENCE);
-  request.on("timeout", () => request.destroy(new Error(`Vault was silent for ${SILENCE / 1000} s`)));
+function begin(access: VaultAccess, method: string, url: string, silence = SILENCE): ClientRequest {
+  const request = requestTo(access, method, url, silence);
+  request.on("timeout", () => request.destroy(new Error(`Vault was silent for ${silence / 1000} s`)));
   if (method === "GET") request.end();
   return request;
 }
