@@ -27,6 +27,7 @@ export const RUNBOOKS: Record<string, string> = {
   "recover-credentials":
     "give a rebuilt mail host its tenant's credentials back and prove them by logging in",
   "replace-vps": "replace a tenant's dead or hanging VPS and prove its login on the new one",
+  "restore-vault": "restore a backup of Vault and bring it in line with the mail servers",
   "save-host-state": "save a mail host's certificate and its key into Vault, encrypted",
   "shred-keys": "destroy old versions of tenants' keys, for good",
   "verify-backup": "open a backup of Vault and see that all of it is as it was written",

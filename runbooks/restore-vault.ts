@@ -4,7 +4,7 @@
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import { CANARY, PLATFORM_STACK } from "../stacks/names.ts";
-import { type CatalogEntry, readCatalog, restorable } from "./lib/backup-catalog.ts";
+import { type Catalog, type CatalogEntry, readCatalog, restorable } from "./lib/backup-catalog.ts";
 import type { Manifest } from "./lib/backup-records.ts";
 import { automationKey, backupBucket } from "./lib/backup-settings.ts";
 import { BackupStore } from "./lib/backup-store.ts";
@@ -17,7 +17,6 @@ import { Outbox } from "./lib/outbox.ts";
 import { inParallel } from "./lib/parallel.ts";
 import { engineAfterDeadOne, pulumi } from "./lib/pulumi.ts";
 import type { Result } from "./lib/report.ts";
-import { backUpAgain, tellOfRestore } from "./lib/restore-end.ts";
 import {
   destroySecretIds,
   enter,
@@ -26,15 +25,16 @@ import {
   newLogins,
   revokeTokens,
 } from "./lib/restore-access.ts";
+import { backUpAgain, tellOfRestore } from "./lib/restore-end.ts";
 import { findTenants, type History, readHistory } from "./lib/restore-history.ts";
 import { noteProgress, type Progress, progressOf, type Step } from "./lib/restore-progress.ts";
 import { keptSnapshot, mustHaveReadItsSeal, open, putBackup } from "./lib/restore-put.ts";
 import { type Reconciled, reconcileTenant } from "./lib/restore-reconcile.ts";
-import { lookAtTarget, type Target, whatItHolds } from "./lib/restore-target.ts";
+import { lookAtTarget, lookByLogin, type Target, whatItHolds } from "./lib/restore-target.ts";
 import { defineRunbook, type Run } from "./lib/runbook.ts";
 import { SealedVault } from "./lib/sealed-vault.ts";
 import { assertOwnVault, type Settings, vaultPlace } from "./lib/settings.ts";
-import { withThrowawayVault } from "./lib/throwaway-vault.ts";
+import { type Restorable, requireThrowawayVault, withThrowawayVault } from "./lib/throwaway-vault.ts";
 import type { Vault } from "./lib/vault.ts";
 import { verifyTenants } from "./lib/verify-tenants.ts";
 
@@ -71,32 +71,60 @@ export default defineRunbook({
   run: async (run) => {
     const began = new Date();
     const settings = await run.settings();
-    const { backup, archive } = await chooseBackup(run, settings);
+    const { asked, catalog, openedOf } = await chooseBackup(run, settings);
+    const { sealed, hasLogin } = await reach(settings, run);
+    const looking = { settings, sealed, hasLogin, dryRun: run.dryRun };
+    await run.check(`look at Vault at ${sealed.access.addr}`, async () => {
+      await mustFit(sealed, asked.manifest);
+      // Nobody is to type key shares for what is refused anyway.
+      const seen = await lookByLogin({ ...looking, shares: [], manifest: asked.manifest });
+      if (seen?.state === "live" && seen.contents.halfRestored === undefined) mayOverwrite(run, sealed, seen);
+    });
+    if (asked.manifest.seal_type === "shamir") await requireThrowawayVault(run, asked.manifest);
+    const shares = await readKeyShares(run, asked.manifest);
+    await openIfSealed(run, sealed, asked.manifest, shares);
+    const look = ({ manifest }: CatalogEntry) => lookAtTarget({ ...looking, shares, manifest });
+    let backup = asked;
+    let target = await run.check("look what it holds", () => look(asked));
+    const unfinished = unfinishedIn(target, catalog, run.flags.date);
+    if (unfinished !== undefined) {
+      await run.note(`the restore of the backup of ${unfinished.day} hasn't ended: going on with it`);
+      backup = unfinished;
+      target = await run.check("look how far it is", () => look(unfinished));
+    }
     const { manifest } = backup;
     const history = await run.check("read what happened since, from the audit log and the stacks", () =>
       readHistory(settings, run.env, new Date(manifest.canary.written)),
     );
-    const { sealed, hasLogin } = await reach(settings, run);
-    await run.check(`look at Vault at ${sealed.access.addr}`, () => mustFit(sealed, manifest));
-    const shares = await readKeyShares(run, manifest);
-    await openIfSealed(run, sealed, manifest, shares);
-    const target = await run.check("look what it holds", () =>
-      lookAtTarget({ settings, sealed, shares, manifest, hasLogin }),
-    );
-    if (target.state === "live") mayOverwrite(run, sealed.access.addr, target);
     if (target.state !== "restored") {
-      await run.check("prove archive and key shares: restore them into a throwaway Vault", () =>
-        withThrowawayVault(run, { manifest, shares, archive }, async () => {}),
-      );
+      if (target.state === "live")
+        target = mayOverwrite(run, sealed, await withVault(run, target, looking, shares));
+      const archive = openedOf(backup);
+      await prove(run, { manifest, shares, archive });
       await confirm(run, backup, sealed, target);
       const keepIn = run.flags.keep ?? keptSnapshot(settings, began);
       await putBackup(run, { settings, sealed, target, manifest, shares, archive, keepIn });
     }
-    if (run.dryRun) return { date: backup.day, version_id: manifest.version_id, target: target.state };
+    if (run.dryRun) {
+      for (const title of Object.values(THEN)) await run.change(title, () => {});
+      return { date: backup.day, version_id: manifest.version_id, target: target.state };
+    }
     return bringInLine(run, { settings, sealed, shares, backup, history, began });
   },
   render,
 });
+
+/** What follows once the snapshot is in; a dry run can but name it. */
+const THEN = {
+  note: "note in it that it is being restored, and revoke left root tokens",
+  revoke: "revoke the tokens and secret ids of automation and people",
+  platform: `run the stack ${PLATFORM_STACK} with refresh`,
+  reconcile: "try every tenant's password at its mail server, and settle what differs",
+  logins: "make new logins for automation",
+  backup: "make a new backup",
+  tell: "audit it and tell the security team",
+  end: "note in it that the restore has ended",
+};
 
 async function chooseBackup(run: RestoreRun, settings: Settings) {
   const { date } = run.flags;
@@ -109,12 +137,31 @@ async function chooseBackup(run: RestoreRun, settings: Settings) {
   const store = new BackupStore(backupBucket(settings), "restorer", run.env);
   const key = automationKey(settings);
   const catalog = await run.check(`read which backups lie in s3://${store.bucket}`, () => readCatalog(store));
-  const backup = restorable(catalog, date, store.bucket);
+  const asked = restorable(catalog, date, store.bucket);
   for (const one of catalog.backups.slice(0, 10)) {
-    const marks = [one.opened.length > 0 ? "opened" : "NOT OPENED", ...(one.restored.length > 0 ? ["restored before"] : [])];
-    await run.note(`  ${one === backup ? "→" : " "} ${one.day}, as of ${one.manifest.canary.written}: ${marks.join(", ")}`);
+    const marks = [
+      one.opened.length > 0 ? "opened" : "NOT OPENED",
+      ...(one.restored.length > 0 ? ["restored before"] : []),
+    ];
+    await run.note(
+      `  ${one === asked ? "→" : " "} ${one.day}, as of ${one.manifest.canary.written}: ${marks.join(", ")}`,
+    );
   }
-  return { backup, archive: () => openBackup(store, key, backup) };
+  return { asked, catalog, openedOf: (backup: CatalogEntry) => () => openBackup(store, key, backup) };
+}
+
+/**
+ * The backup whose restore hasn't ended in there. By the end of it a newer backup may be the newest opened one, or the
+ * newest of its day, and the same command still means the one that it began with.
+ */
+function unfinishedIn(
+  target: Target,
+  { backups }: Catalog,
+  date: RestoreRun["flags"]["date"],
+): CatalogEntry | undefined {
+  const version = target.state === "live" ? target.contents.halfRestored : undefined;
+  const found = backups.find(({ object }) => object.versionId === version);
+  return date === "latest" || date === found?.day ? found : undefined;
 }
 
 /** The settings' own Vault and no other, whether it lives or not. */
@@ -161,8 +208,11 @@ async function openIfSealed(
   );
 }
 
-function mayOverwrite(run: RestoreRun, addr: string, { vault, contents }: Extract<Target, { state: "live" }>): void {
-  const holds = whatItHolds(addr, contents);
+type Live = Extract<Target, { state: "live" }>;
+
+function mayOverwrite(run: RestoreRun, sealed: SealedVault, live: Live): Live {
+  const { vault, contents } = live;
+  const holds = whatItHolds(sealed.access.addr, contents);
   if (!run.flags.overLive) {
     throw new RunbookError(`${holds}: a restore would destroy what it has learnt since the backup`, {
       exit: "refused",
@@ -181,6 +231,30 @@ function mayOverwrite(run: RestoreRun, addr: string, { vault, contents }: Extrac
       next: "use a token of your own with the policy 'vault-restorer'; if there is no other way: --break-glass",
     });
   }
+  return live;
+}
+
+/** In a half restored Vault everybody's logins are revoked: another backup goes over it by the key shares. */
+async function withVault(
+  run: RestoreRun,
+  live: Live,
+  { settings, sealed }: { settings: Settings; sealed: SealedVault },
+  shares: readonly string[],
+): Promise<Live> {
+  if (live.contents.halfRestored === undefined || live.vault !== undefined || run.dryRun) return live;
+  const vault = await run.change("go into the half restored Vault by the key shares", () =>
+    enter(settings, sealed, shares),
+  );
+  if (vault !== undefined) run.onExit(() => leave(vault).catch(() => {}));
+  return { ...live, vault };
+}
+
+/** Wrong shares would be known only when what they were to open is all that is left. */
+async function prove(run: RestoreRun, backup: Restorable): Promise<void> {
+  if (backup.manifest.seal_type === "shamir") return withThrowawayVault(run, backup, async () => {});
+  await run.check("open the backup to its end", async () => {
+    for await (const _chunk of await backup.archive());
+  });
 }
 
 async function confirm(
@@ -222,19 +296,19 @@ interface Restoring {
 /** Everything from the snapshot's being in on: may be repeated. */
 async function bringInLine(run: RestoreRun, restoring: Restoring): Promise<Result> {
   const { settings, sealed, shares, backup, history } = restoring;
-  const { manifest, day } = backup;
-  const vault = (await run.change("go in by the key shares", () => enter(sealed, shares))) as Vault;
+  const { day } = backup;
+  const vault = await run.check("go in by the key shares", () => enter(settings, sealed, shares));
   run.onExit(() => leave(vault));
   const progress = await run.check(`see that it is the backup of ${day}, by its canary`, () =>
     readProgress(run, vault, restoring),
   );
   const note = (step: Step) => noteProgress(vault, { ...progress, step });
-  await run.change("note in it that it is being restored, and revoke left root tokens", async () => {
+  await run.change(THEN.note, async () => {
     if (progress.step === "restored") await note("restored");
     await revokeTokens(vault, "root");
   });
   if (progress.step === "restored") {
-    await run.change("revoke the tokens and secret ids of automation and people", async () => {
+    await run.change(THEN.revoke, async () => {
       await revokeTokens(vault, "everybody");
       await destroySecretIds(vault);
       await note("revoked");
@@ -244,25 +318,26 @@ async function bringInLine(run: RestoreRun, restoring: Restoring): Promise<Resul
     findTenants(vault, settings, run.env, history),
   );
   await run.check("verify every tenant: each secret is there and can be decrypted", () =>
-    mustVerify(vault, run, past.filter(({ records }) => records.includes("admin")).map(({ tenant }) => tenant)),
+    mustVerify(
+      vault,
+      run,
+      past.filter(({ records }) => records.includes("admin")).map(({ tenant }) => tenant),
+    ),
   );
 
   const outstanding: string[] = [];
-  const stack = await run.change(`run the stack ${PLATFORM_STACK} with refresh`, () =>
-    refreshPlatform(run, settings, vault),
-  );
+  const stack = await run.change(THEN.platform, () => refreshPlatform(run, settings, vault));
   if (stack !== undefined) outstanding.push(stack);
 
   const outbox = new Outbox(settings, run.env);
-  const tenants = await run.change("try every tenant's password at its mail server, and settle what differs", () =>
+  const tenants = await run.change(THEN.reconcile, () =>
     inParallel(past, AT_ONCE, async (one) => {
       const { check, change, note: quiet } = run.quietly(one.tenant);
       const tools = { check, change, note: quiet, onExit: run.onExit, runId: run.runId };
-      return reconcileTenant(
-        { ...tools, settings, vault, audit: run.audit, outbox },
-        one,
-        { rotate: run.flags.reconcile, incident: `restore-${day}` as IncidentId },
-      );
+      return reconcileTenant({ ...tools, settings, vault, audit: run.audit, outbox }, one, {
+        rotate: run.flags.reconcile,
+        incident: `restore-${day}` as IncidentId,
+      });
     }),
   );
   for (const { tenant, state, problems } of tenants ?? []) {
@@ -270,13 +345,14 @@ async function bringInLine(run: RestoreRun, restoring: Restoring): Promise<Resul
       outstanding.push(`the mail server of ${tenant} has another password than Vault: add --reconcile`);
     outstanding.push(...problems.map((problem) => `${tenant}: ${problem}`));
   }
-  const logins = await run.change("make new logins for automation", () => newLogins(vault));
-  const backedUp = await run.change("make a new backup", () => backUpAgain(run, vault));
+  const logins = await run.change(THEN.logins, () => newLogins(vault));
+  const backedUp = await run.change(THEN.backup, () => backUpAgain(run, vault));
   if (backedUp !== undefined) outstanding.push(backedUp);
   const seconds = Math.round((Date.now() - Date.parse(progress.began)) / 100) / 10;
-  const told = { backup, seconds, progress, tenants: tenants ?? [], vault: sealed.access.addr };
-  outstanding.push(...((await run.change("audit it and tell the security team", () => tellOfRestore(run, outbox, told))) ?? []));
-  if (outstanding.length === 0) await run.change("note in it that the restore has ended", () => note("ended"));
+  const { overLive, breakGlass } = run.flags;
+  const told = { backup, seconds, progress, tenants: tenants ?? [], vault, overLive, breakGlass };
+  outstanding.push(...((await run.change(THEN.tell, () => tellOfRestore(run, outbox, told))) ?? []));
+  if (outstanding.length === 0) await run.change(THEN.end, () => note("ended"));
   return conclude(run, { backup, seconds, tenants: tenants ?? [], logins: logins ?? [], outstanding });
 }
 
@@ -293,7 +369,9 @@ async function readProgress(
   const { version, nonce, date } = manifest.canary;
   const there = await vault.record(CANARY, "admin", Canary, version);
   if (there?.data.nonce !== nonce || there.data.date !== date) {
-    throw failedVerification([`its canary is ${there === undefined ? "not there" : `that of ${there.data.date}`}`]);
+    throw failedVerification([
+      `its canary is ${there === undefined ? "not there" : `that of ${there.data.date}`}`,
+    ]);
   }
   if (before?.backup === manifest.version_id && before.step !== "ended") return before;
   return { backup: manifest.version_id, step: "restored", run: run.runId, began: began.toISOString() };
@@ -319,12 +397,16 @@ const failedVerification = (problems: readonly string[]): RunbookError =>
   });
 
 /** Returns what went wrong, in a sentence: no tenant's mail hangs on it. */
-async function refreshPlatform(run: RestoreRun, settings: Settings, vault: Vault): Promise<string | undefined> {
+async function refreshPlatform(
+  run: RestoreRun,
+  settings: Settings,
+  vault: Vault,
+): Promise<string | undefined> {
   const args = ["up", "--refresh", "--yes", "--skip-preview", "--stack", PLATFORM_STACK];
   const env = { ...run.env, VAULT_TOKEN: vault.token, VAULT_ADDR: vault.addr };
   try {
     await engineAfterDeadOne(settings, PLATFORM_STACK, run, () =>
-      pulumi(settings, args, (line) => void run.note(`    ${line}`), env),
+      pulumi(settings, args, (line) => void (REFRESHED.test(line) || run.note(`    ${line}`)), env),
     );
     return undefined;
   } catch (error) {
@@ -332,6 +414,9 @@ async function refreshPlatform(run: RestoreRun, settings: Settings, vault: Vault
     return `the stack ${PLATFORM_STACK} isn't in place: ${error.message} (next: pulumi ${args.join(" ")})`;
   }
 }
+
+/** What the engine says of each resource that is as it was. */
+const REFRESHED = / refresh(?:ing)? \(/;
 
 interface Conclusion {
   backup: CatalogEntry;

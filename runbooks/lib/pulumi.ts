@@ -134,9 +134,7 @@ export async function urnsInStack(settings: Settings, stack: string): Promise<st
 
 /** The same; undefined where there is no such stack. */
 export async function urnsIfThere(settings: Settings, stack: string): Promise<string[] | undefined> {
-  return (await stackNames(settings)).includes(stack)
-    ? urnsInStack(settings, stack)
-    : undefined;
+  return (await stackNames(settings)).includes(stack) ? urnsInStack(settings, stack) : undefined;
 }
 
 /** The names of all stacks, without an organisation's before them. */

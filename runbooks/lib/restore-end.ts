@@ -1,8 +1,8 @@
 // The end of a restore: a backup of what Vault is now, the audit event, the notice.
 import { join } from "node:path";
 import { $ } from "zx/core";
-import type { CatalogEntry } from "./backup-catalog.ts";
 import { eventId } from "./audit-chain.ts";
+import type { CatalogEntry } from "./backup-catalog.ts";
 import type { Outbox } from "./outbox.ts";
 import { redact } from "./redact.ts";
 import { backupToken } from "./restore-access.ts";
@@ -30,15 +30,16 @@ export interface Told {
   readonly seconds: number;
   readonly progress: Progress;
   readonly tenants: readonly Reconciled[];
-  /** Vault's address. */
-  readonly vault: string;
+  readonly vault: Vault;
+  readonly overLive: boolean;
+  readonly breakGlass: boolean;
 }
 
 /** Both under the id of the run that began the restore. Returns which notices still wait, in sentences. */
 export async function tellOfRestore(
   run: Pick<Run<unknown>, "audit">,
   outbox: Outbox,
-  { backup, seconds, progress, tenants, vault }: Told,
+  { backup, seconds, progress, tenants, vault, overLive, breakGlass }: Told,
 ): Promise<string[]> {
   const of = (...states: Reconciled["state"][]) =>
     tenants.filter(({ state }) => states.includes(state)).map(({ tenant }) => tenant);
@@ -52,6 +53,8 @@ export async function tellOfRestore(
     onboarded_again: tenants.filter(({ onboarded }) => onboarded).map(({ tenant }) => tenant),
     removed: of("removed"),
     unknown: of("unknown"),
+    over_live: overLive,
+    ...(breakGlass ? { break_glass: true } : {}),
   };
   await run.audit.append({
     event: "vault_restored_from_backup",
@@ -68,7 +71,7 @@ export async function tellOfRestore(
     created: progress.began,
     severity: "critical",
     subject: `Vault was restored from the backup of ${backup.day}`,
-    text: `Vault at ${vault} was restored from the backup of ${backup.day}.
+    text: `Vault at ${vault.addr} was restored from the backup of ${backup.day}.
 
 As of:              ${backup.manifest.canary.written}
 Begun:              ${progress.began}

@@ -88,11 +88,16 @@ async function readEvents(settings: Settings, env: NodeJS.ProcessEnv): Promise<A
   try {
     return mergeEvents(await readChains(store, copies));
   } catch (cause) {
-    const denied = /AccessDenied|Forbidden|not authorized/i.test(`${(cause as Error).name} ${messageOf(cause)}`);
-    throw new RunbookError(`The audit log can't be read, which knows what happened since: ${messageOf(cause)}`, {
-      exit: denied ? "permission" : "failed",
-      next: "see that AWS_* are those of the role `restorer` and that audit.bucket in recovery.yaml is right; then run this again",
-      cause,
-    });
+    const denied = /AccessDenied|Forbidden|not authorized/i.test(
+      `${(cause as Error).name} ${messageOf(cause)}`,
+    );
+    throw new RunbookError(
+      `The audit log can't be read, which knows what happened since: ${messageOf(cause)}`,
+      {
+        exit: denied ? "permission" : "failed",
+        next: "see that AWS_* are those of the role `restorer` and that audit.bucket in recovery.yaml is right; then run this again",
+        cause,
+      },
+    );
   }
 }

@@ -51,7 +51,14 @@ export async function reconcileTenant(
   past: Past,
   options: ReconcileOptions,
 ): Promise<Reconciled> {
-  const found = { state: "unknown", onboarded: false, moved: false, marked: [], incident: null, problems: [] };
+  const found = {
+    state: "unknown",
+    onboarded: false,
+    moved: false,
+    marked: [],
+    incident: null,
+    problems: [],
+  };
   const result: Mutable<Reconciled> = { tenant: past.tenant, ...found, state: "unknown" };
   try {
     await settle(tools, past, options, result);
@@ -113,7 +120,10 @@ async function takeIn(
   if (at === undefined) {
     // Only a rotation record, or a word in the log, is left of some tenant or other: nothing was lost with it.
     const began = events.find(({ event }) => event === "tenant_onboarded");
-    if (began === undefined && !hasStack) return void (result.state = "removed");
+    if (began === undefined && !hasStack) {
+      result.state = "removed";
+      return;
+    }
     const domain = String(began?.details.domain ?? "…");
     result.problems = [
       `${tenant} was onboarded since and has no host yet: npx runbook onboard-tenant --tenant ${tenant} --domain ${domain}`,
@@ -139,7 +149,11 @@ async function compare(
   const { vault, settings, change } = tools;
   let verdict = await tryCurrent(vault, tenant);
   // A host that doesn't answer where Vault has it may have moved without the log's knowing.
-  if (verdict.result === "inconclusive" && !result.moved && (await followHost(vault, settings, tenant).catch(() => false))) {
+  if (
+    verdict.result === "inconclusive" &&
+    !result.moved &&
+    (await followHost(vault, settings, tenant).catch(() => false))
+  ) {
     result.moved = true;
     verdict = await tryCurrent(vault, tenant);
   }
@@ -150,7 +164,10 @@ async function compare(
     );
     verdict = await tryCurrent(vault, tenant);
   }
-  if (verdict.result === "accepted") return void (result.state = "same");
+  if (verdict.result === "accepted") {
+    result.state = "same";
+    return;
+  }
   if (verdict.result !== "refused") {
     result.problems = [`the password of ${tenant} can't be tried: ${verdict.said}`];
     return;
@@ -240,7 +257,9 @@ async function marksOf(
   const telling = events.filter(({ event }) => event === ROTATED || event === MARKED);
   if (telling.length === 0) return [];
   const { versions: kept } = await readMetadata(vault, tenant);
-  const numbers = Object.keys(kept).filter((version) => kept[version]?.destroyed === false).map(Number);
+  const numbers = Object.keys(kept)
+    .filter((version) => kept[version]?.destroyed === false)
+    .map(Number);
   const known = new Map<string, number>();
   for (const number of numbers) {
     const admin = await vault.record(tenant, "admin", Admin, number);

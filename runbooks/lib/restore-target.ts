@@ -27,7 +27,8 @@ export interface Contents {
   readonly tenants: readonly string[];
   /** When its last backup was begun. */
   readonly asOf: string | undefined;
-  readonly progress: Progress | undefined;
+  /** VersionId of the backup that is only half restored in it. */
+  readonly halfRestored: string | undefined;
 }
 
 export interface Looking {
@@ -37,6 +38,8 @@ export interface Looking {
   readonly manifest: Manifest;
   /** Whether the environment has a login. */
   readonly hasLogin: boolean;
+  /** Then no root token is made in order to look. */
+  readonly dryRun: boolean;
 }
 
 /**
@@ -48,11 +51,20 @@ export async function lookAtTarget(looking: Looking): Promise<Target> {
   const { sealed, shares } = looking;
   if (!(await sealed.status()).initialized) return { state: "new" };
   await sealed.awaitActive(looking.manifest.audit_paths);
-  const own = await operator(looking);
-  if (own !== undefined) return describe(own, looking.manifest);
+  const seen = await lookByLogin(looking);
+  if (seen !== undefined) return seen;
   for (const token of shares.map(leftToken)) {
     const vault = Vault.withToken({ ...sealed.access, token });
     if (await accepted(vault)) return describe(vault, looking.manifest);
+  }
+  if (looking.dryRun) {
+    throw new RunbookError(
+      `VAULT_TOKEN isn't accepted at ${sealed.access.addr}: a dry run can't see what it holds`,
+      {
+        exit: "permission",
+        next: "set VAULT_TOKEN to a login for it, or the same command without --dry-run",
+      },
+    );
   }
   const token = await sealed.generateRoot(shares).catch((cause) => {
     throw unknownVault(sealed.access.addr, cause);
@@ -66,6 +78,13 @@ export async function lookAtTarget(looking: Looking): Promise<Target> {
   } finally {
     await vault.write("auth/token/revoke-self", {}, z.unknown()).catch(() => {});
   }
+}
+
+/** The same with the operator's login alone; undefined where that is none, or the Vault isn't open. */
+export async function lookByLogin(looking: Looking): Promise<Target | undefined> {
+  if ((await looking.sealed.health()) !== 200) return undefined;
+  const own = await operator(looking);
+  return own === undefined ? undefined : describe(own, looking.manifest);
 }
 
 /** Leaves in a Vault that was just initialised what the next run finds it by, if this one dies before the restore. */
@@ -85,7 +104,7 @@ function leftToken(share: string): string {
   return token;
 }
 
-const NOTHING: Contents = { tenants: [], asOf: undefined, progress: undefined };
+const NOTHING: Contents = { tenants: [], asOf: undefined, halfRestored: undefined };
 
 async function operator({ settings, hasLogin }: Looking): Promise<Vault | undefined> {
   if (!hasLogin) return undefined;
@@ -115,7 +134,8 @@ async function describe(vault: Vault, manifest: Manifest): Promise<Target> {
   // A backup that ends writes the canary once more, so that only a copy still has the version that is in the backup.
   if (canary?.version === version && canary.data.nonce === nonce && !ours)
     return { state: "restored", progress: undefined };
-  return { state: "live", vault, contents: { tenants, asOf: canary?.data.written, progress } };
+  const halfRestored = progress !== undefined && !hasEnded(progress) ? progress.backup : undefined;
+  return { state: "live", vault, contents: { tenants, asOf: canary?.data.written, halfRestored } };
 }
 
 /** Mounts that every Vault has; that it has no others only root can see, and an empty Vault knows nobody else. */

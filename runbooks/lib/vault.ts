@@ -50,6 +50,7 @@ export class Vault {
   readonly #wire: Wire;
   #user: string | undefined;
   #entity: string | undefined;
+  #isRoot = false;
   #mail: Promise<string> | undefined;
 
   private constructor(addr: string, client: NodeVaultClient, wire: Wire) {
@@ -85,6 +86,16 @@ export class Vault {
   /** Vault's name for whoever runs this: an AppRole's name, or the display name of the token; for the audit log. */
   get user(): string {
     return this.#user ?? "unknown";
+  }
+
+  /** The token, for a program that is started with it in its environment. */
+  get token(): string {
+    return this.#client.token;
+  }
+
+  /** Whether it may do everything and leaves no trace of who acts; as of `connect`. */
+  get isRoot(): boolean {
+    return this.#isRoot;
   }
 
   /** The e-mail address that Vault knows of whoever runs this; where it knows none, the name. Asked once. */
@@ -338,7 +349,8 @@ export class Vault {
     // All AppRoles share one display name; their role's name is in the metadata.
     this.#user = self?.data.meta?.role_name ?? self?.data.display_name ?? "unknown";
     this.#entity = self?.data.entity_id;
-    if (self?.data.policies.includes("root") && !breakGlass) {
+    this.#isRoot = self?.data.policies.includes("root") ?? false;
+    if (this.#isRoot && !breakGlass) {
       throw new RunbookError("VAULT_TOKEN is a root token, which leaves no trace of who acted", {
         exit: "refused",
         next: "use your own token; if there is no other way, the same command with --break-glass (it is audited)",
