@@ -1,7 +1,7 @@
 // A backup as a stream of plaintext, which ends well only if everything about it is as it was written: the sealed bytes,
 // the day and nonce it is sealed with, the archive within, and the raft index at which its canary was there already.
 // Nothing of it ever touches a disk.
-import { type Readable, Transform, type TransformCallback } from "node:stream";
+import { Readable, Transform, type TransformCallback } from "node:stream";
 import type { CatalogEntry } from "./backup-catalog.ts";
 import type { CanaryOfBackup } from "./backup-records.ts";
 import type { BackupStore } from "./backup-store.ts";
@@ -42,7 +42,17 @@ export async function openBackup(store: BackupStore, key: SealKey, backup: Catal
     ]);
     if (differs !== undefined) throw new ArchiveError(`it isn't what its manifest says: ${differs}`);
   });
-  return piped(opened, [plain, archive, compared], (error) => explain(backup, error));
+  const told = Readable.from(inOurWords(backup, opened), { objectMode: false });
+  return piped(told, [plain, archive, compared], (error) => explain(backup, error));
+}
+
+/** What the bucket or the seal fails with comes through a row of streams as it is. */
+async function* inOurWords(backup: CatalogEntry, opened: Readable): AsyncGenerator<Buffer> {
+  try {
+    yield* opened;
+  } catch (error) {
+    throw explain(backup, error);
+  }
 }
 
 /** Opens a backup to its end and keeps nothing of it. @throws RunbookError that says what is wrong. */
