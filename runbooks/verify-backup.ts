@@ -1,25 +1,38 @@
 // After every backup: it is opened, by a role that can't write one. Only then it counts. Needs no right in Vault: the
-// backup carries what it has to be compared with.
+// backup carries what it has to be compared with. Monthly, with people and their key shares: it is restored, too.
 import { z } from "zod";
 import { backupKey, markName } from "../stacks/names.ts";
 import { type CatalogEntry, chosen, newest, readCatalog } from "./lib/backup-catalog.ts";
 import { type Metrics, ping, recordMetrics } from "./lib/backup-metrics.ts";
-import type { Opened } from "./lib/backup-records.ts";
+import type { Opened, Restored } from "./lib/backup-records.ts";
 import { automationKey, backupBucket } from "./lib/backup-settings.ts";
 import { BackupStore } from "./lib/backup-store.ts";
 import { RunbookError } from "./lib/errors.ts";
 import { backupDateFlag } from "./lib/flag-types.ts";
-import { checkBackup } from "./lib/open-backup.ts";
+import { usage } from "./lib/flags.ts";
+import { readKeyShares } from "./lib/key-shares.ts";
+import { checkBackup, openBackup } from "./lib/open-backup.ts";
+import { keepProof, proveRestore } from "./lib/prove-restore.ts";
 import type { Result } from "./lib/report.ts";
 import { defineRunbook, type Run } from "./lib/runbook.ts";
 import type { SealKey } from "./lib/seal-keys.ts";
+import { requireThrowawayVault } from "./lib/throwaway-vault.ts";
 
-const flags = z.object({ date: backupDateFlag });
+const flags = z.object({
+  date: backupDateFlag,
+  restore: z
+    .boolean()
+    .default(false)
+    .describe(
+      "restore it, too, into a Vault that is thrown away afterwards: takes key shares, typed or one a line on standard input",
+    ),
+});
 type VerifyRun = Run<z.infer<typeof flags>>;
 
 export default defineRunbook({
   name: "verify-backup",
-  summary: "open a backup of Vault and see that all of it is as it was written",
+  summary:
+    "open a backup of Vault, or restore it into a throwaway one, and see that all of it is as it was written",
   example: "npx runbook verify-backup --date latest",
   flags,
   run: async (run) => {
@@ -30,18 +43,29 @@ export default defineRunbook({
       throw error;
     }
   },
-  render: ({ opened }) =>
-    (opened as ReturnType<typeof row>[])
-      .map(({ date, canary_written, seconds }) => `${date} opens: as of ${canary_written}, in ${seconds} s`)
-      .join("\n"),
+  render: ({ opened, restored }) =>
+    [
+      ...(opened as ReturnType<typeof row>[]).map(
+        ({ date, canary_written, seconds }) => `${date} opens: as of ${canary_written}, in ${seconds} s`,
+      ),
+      ...(restored === null ? [] : [renderRestored(restored as Restored)]),
+    ].join("\n"),
 });
 
+const renderRestored = ({ date, tenants, seconds }: Restored): string =>
+  `${date} restores: ${tenants.length} tenants are whole, in ${seconds} s`;
+
 async function verify(run: VerifyRun): Promise<Result> {
+  if (run.flags.restore && run.flags.date === "all")
+    throw usage("--restore takes one backup, and not all", "add --date latest, or --date and a day");
   const settings = await run.settings();
   const store = new BackupStore(backupBucket(settings), "verifier", run.env);
   const key = automationKey(settings);
   const catalog = await run.check(`read which backups lie in s3://${store.bucket}`, () => readCatalog(store));
   const backups = chosen(catalog, run.flags.date, store.bucket);
+  // The newest of its day.
+  const toRestore = run.flags.restore ? backups[0] : undefined;
+  const shares = toRestore === undefined ? [] : await sharesFor(run, toRestore);
 
   const opened: { backup: CatalogEntry; mark: Opened }[] = [];
   const failed: { backup: CatalogEntry; error: RunbookError }[] = [];
@@ -59,7 +83,7 @@ async function verify(run: VerifyRun): Promise<Result> {
   );
   for (const { backup } of opened) if (isItsMonthsFirst(backup, good)) await keepForAYear(run, store, backup);
 
-  const result = { bucket: store.bucket, opened: opened.map(({ mark }) => row(mark)) };
+  const result = { bucket: store.bucket, opened: opened.map(({ mark }) => row(mark)), restored: null };
   if (failed.length > 0) {
     const whys = failed.map(({ error }) => error.message).join("; ");
     throw new RunbookError(`${failed.length} of ${backups.length} backups don't open: ${whys}`, {
@@ -71,8 +95,16 @@ async function verify(run: VerifyRun): Promise<Result> {
       },
     });
   }
+  const restored =
+    toRestore === undefined ? null : await restoreOne(run, store, { backup: toRestore, key, shares });
   if (!run.dryRun) await tellSuccess(run, good);
-  return result;
+  return { ...result, restored };
+}
+
+/** Whatever would keep the backup from being restored here is told before people type. */
+async function sharesFor(run: VerifyRun, { manifest }: CatalogEntry): Promise<string[]> {
+  await requireThrowawayVault(run, manifest);
+  return readKeyShares(run, manifest);
 }
 
 async function openOne(
@@ -107,6 +139,26 @@ async function openOne(
     originalRun: `${run.runId} ${mark.version_id}`,
   });
   return mark;
+}
+
+async function restoreOne(
+  run: VerifyRun,
+  store: BackupStore,
+  { backup, key, shares }: { backup: CatalogEntry; key: SealKey; shares: string[] },
+): Promise<Restored> {
+  const { day, manifest } = backup;
+  const archive = () => openBackup(store, key, backup);
+  const { tenants, seconds } = await proveRestore(run, { manifest, shares, archive });
+  const bad = tenants.filter(({ problems }) => problems.length > 0);
+  if (bad.length > 0) {
+    const whys = bad.map(({ tenant, problems }) => `${tenant}: ${problems.join(", ")}`).join("; ");
+    throw new RunbookError(`The backup of ${day} restores, but not every tenant is whole in it: ${whys}`, {
+      exit: "failed",
+      next: "look whether it is so in Vault itself (vault kv get smtp/TENANT/RECORD), mend it there; then: npx runbook backup-vault",
+      result: { date: day, version_id: manifest.version_id, tenants },
+    });
+  }
+  return keepProof(run, store, manifest, { tenants, seconds });
 }
 
 /** What is kept for a year must not be deletable before; the lock of every day's is shorter. */

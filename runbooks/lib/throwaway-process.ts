@@ -3,6 +3,7 @@
 // what is restored into it touches no disk, and the audit devices that it was backed up with write to paths in there and
 // not to those of the source. Nothing of it outlives the process that started it, not even by SIGKILL.
 import { type ChildProcess, spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { realpath } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { which } from "zx/core";
@@ -141,7 +142,8 @@ async function reachable(said: Said, gone: Promise<number>): Promise<SealedVault
 
 /** Detached from the terminal's process group: Ctrl-C lets a running step finish. */
 function enter(script: string, program: string, room: number, env: NodeJS.ProcessEnv): ChildProcess {
-  const user = process.geteuid?.() === 0 ? [] : ["--user", "--map-root-user"];
+  // Whoever may make namespaces needs none of users, which a machine may forbid; in a container root often may not.
+  const user = mayMakeNamespaces() ? [] : ["--user", "--map-root-user"];
   const namespaces = [...user, "--net", "--mount", "--pid", "--fork", "--kill-child"];
   const shell = ["sh", "-c", script, "throwaway-vault", program, String(room), CONFIGURATION];
   return spawn("unshare", [...namespaces, ...shell], {
@@ -150,6 +152,13 @@ function enter(script: string, program: string, room: number, env: NodeJS.Proces
     stdio: "pipe",
     detached: true,
   });
+}
+
+/** CAP_SYS_ADMIN, bit 21 of the effective ones. */
+function mayMakeNamespaces(): boolean {
+  const [, effective = "0"] =
+    /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "utf8")) ?? [];
+  return ((BigInt(`0x${effective}`) >> 21n) & 1n) === 1n;
 }
 
 async function vaultProgram(env: NodeJS.ProcessEnv): Promise<string> {
