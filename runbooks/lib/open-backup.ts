@@ -42,7 +42,9 @@ export async function openBackup(store: BackupStore, key: SealKey, backup: Catal
     ]);
     if (differs !== undefined) throw new ArchiveError(`it isn't what its manifest says: ${differs}`);
   });
-  const told = Readable.from(inOurWords(backup, opened), { objectMode: false });
+  const told = Readable.from(inOurWords(backup, opened), { objectMode: false }).once("close", () =>
+    opened.destroy(),
+  );
   return piped(told, [plain, archive, compared], (error) => explain(backup, error));
 }
 
