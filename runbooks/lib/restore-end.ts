@@ -1,14 +1,19 @@
-// The end of a restore: a backup of what Vault is now, the audit event, the notice.
+// What surrounds a restored Vault is brought along: the stack that declares its policies, a backup of what it is now, the
+// audit event, the notice.
 import { join } from "node:path";
 import { $ } from "zx/core";
+import { PLATFORM_STACK } from "../../stacks/names.ts";
 import { eventId } from "./audit-chain.ts";
 import type { CatalogEntry } from "./backup-catalog.ts";
+import { RunbookError } from "./errors.ts";
 import type { Outbox } from "./outbox.ts";
+import { engineAfterDeadOne, pulumi } from "./pulumi.ts";
 import { redact } from "./redact.ts";
 import { backupToken } from "./restore-access.ts";
 import type { Progress } from "./restore-progress.ts";
 import type { Reconciled } from "./restore-reconcile.ts";
 import type { Run } from "./runbook.ts";
+import type { Settings } from "./settings.ts";
 import type { Vault } from "./vault.ts";
 
 /**
@@ -87,3 +92,25 @@ Tokens and secret ids of automation and people were revoked: log in again, and b
   const { waiting } = await outbox.deliver();
   return waiting.map(({ name, why }) => `notice ${name} waits: ${why}`);
 }
+
+/** Returns what went wrong, in a sentence: no tenant's mail hangs on it. */
+export async function refreshPlatform(
+  run: Pick<Run<unknown>, "env" | "note" | "change">,
+  settings: Settings,
+  vault: Vault,
+): Promise<string | undefined> {
+  const args = ["up", "--refresh", "--yes", "--skip-preview", "--stack", PLATFORM_STACK];
+  const env = { ...run.env, VAULT_TOKEN: vault.token, VAULT_ADDR: vault.addr };
+  try {
+    await engineAfterDeadOne(settings, PLATFORM_STACK, run, () =>
+      pulumi(settings, args, (line) => void (REFRESHED.test(line) || run.note(`    ${line}`)), env),
+    );
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof RunbookError)) throw error;
+    return `the stack ${PLATFORM_STACK} isn't in place: ${error.message} (next: pulumi ${args.join(" ")})`;
+  }
+}
+
+/** What the engine says of each resource that is as it was. */
+const REFRESHED = / refresh(?:ing)? \(/;

@@ -4,8 +4,11 @@ import { createWriteStream, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
+import { setTimeout as sleep } from "node:timers/promises";
+import { CANARY } from "../../stacks/names.ts";
 import type { Manifest } from "./backup-records.ts";
 import { automationKey, recoveryKeys } from "./backup-settings.ts";
+import { Canary } from "./canary.ts";
 import { RunbookError } from "./errors.ts";
 import { Meter, piped } from "./piped.ts";
 import { leaveTokens, type Target } from "./restore-target.ts";
@@ -15,6 +18,7 @@ import type { SealedVault } from "./sealed-vault.ts";
 import type { Settings } from "./settings.ts";
 import { ArchiveCheck } from "./snapshot-archive.ts";
 import { Vault } from "./vault.ts";
+import { statusOf } from "./vault-error.ts";
 
 export interface Putting {
   readonly settings: Settings;
@@ -48,12 +52,51 @@ export async function putBackup(run: PutRun, putting: Putting): Promise<void> {
     const plain = await putting.archive().catch(goesOn);
     const archive = piped(plain, [new Meter(onBytes)], (error) => error as Error);
     await vault?.upload("sys/storage/raft/snapshot-force", archive).catch(goesOn);
-    await sealed.awaitSealed({ onProgress: run.progress }).catch(goesOn);
+    if (vault !== undefined) await awaitTaken(run, sealed, vault, manifest).catch(goesOn);
   });
   await run.change("open it with the key shares of the Vault that was backed up", async () => {
     await mustHaveReadItsSeal(sealed, manifest);
     await open(run, sealed, manifest, shares).catch(goesOn);
   });
+}
+
+/** Seconds that Vault may take to replace its data, and for which its refusals must last to mean that it has. */
+const TAKEN_S = 120;
+const REFUSED_S = 15;
+
+/**
+ * Vault says 204 before it has gone over to the snapshot. One with other keys seals itself then; one that has the very
+ * keys of the snapshot goes on without a word (seen with 1.21), and is known by its canary, or by that it no longer knows
+ * the token.
+ */
+async function awaitTaken(run: PutRun, sealed: SealedVault, vault: Vault, manifest: Manifest): Promise<void> {
+  const start = performance.now();
+  let refusedSince: number | undefined;
+  for (;;) {
+    // Between two states it may answer nothing at all.
+    if ((await sealed.status().catch(() => undefined))?.sealed) return;
+    const seen = await seenIn(vault, manifest);
+    if (seen === "taken") return;
+    const now = performance.now();
+    refusedSince = seen === "refused" ? (refusedSince ?? now) : undefined;
+    if (refusedSince !== undefined && now - refusedSince > REFUSED_S * 1000) return;
+    if (now - start > TAKEN_S * 1000) break;
+    run.progress(`  waiting for ${Math.round((now - start) / 1000)} s until it has gone over to the backup`);
+    await sleep(300);
+  }
+  throw new RunbookError(`Vault took the snapshot, and hasn't gone over to it ${TAKEN_S} s later`, {
+    exit: "incomplete",
+    next: "vault status   # and Vault's own log; then the same command again",
+  });
+}
+
+async function seenIn(vault: Vault, { canary }: Manifest): Promise<"taken" | "refused" | undefined> {
+  try {
+    const there = await vault.record(CANARY, "admin", Canary);
+    return there?.version === canary.version && there.data.nonce === canary.nonce ? "taken" : undefined;
+  } catch (error) {
+    return error instanceof RunbookError && statusOf(error.cause) === 403 ? "refused" : undefined;
+  }
 }
 
 /** Unseals it and waits until it answers. */

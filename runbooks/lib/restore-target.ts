@@ -67,7 +67,7 @@ export async function lookAtTarget(looking: Looking): Promise<Target> {
     );
   }
   const token = await sealed.generateRoot(shares).catch((cause) => {
-    throw unknownVault(sealed.access.addr, cause);
+    throw notTheirs(sealed.access.addr, cause);
   });
   const vault = Vault.withToken({ ...sealed.access, token });
   try {
@@ -159,14 +159,15 @@ export function whatItHolds(addr: string, { tenants, asOf }: Contents): string {
   return `Vault at ${addr} holds data: ${names}${asOf === undefined ? "" : `, backed up last at ${asOf}`}`;
 }
 
-function unknownVault(addr: string, cause: unknown): unknown {
+/** A Vault that the shares don't open is somebody else's, or was initialised by a run that died at once. */
+export function notTheirs(addr: string, cause: unknown): unknown {
   if (!(cause instanceof RunbookError) || cause.exitCode !== 4) return cause;
   return new RunbookError(
-    `Vault at ${addr} is initialised, isn't opened by these key shares, and accepts no VAULT_TOKEN: it is another Vault, or an empty one that a killed run left`,
+    `Vault at ${addr} is initialised, isn't opened by these key shares, and accepts no VAULT_TOKEN: one of them is wrong, or it is another Vault, or an empty one that a killed run left`,
     { exit: "refused", next: EMPTY_IT, cause },
   );
 }
 
 /** For a Vault that nobody can look into. Only its operator knows whether there is anything in it. */
-export const EMPTY_IT =
-  'another Vault: set VAULT_TOKEN to a login for it. An empty one: stop it, remove what is in the folder of its storage "raft", start it; then the same command again';
+const EMPTY_IT =
+  'another Vault: unseal it and set VAULT_TOKEN to a login for it. An empty one: stop it, remove what is in the folder of its storage "raft", start it; then the same command again';

@@ -1,5 +1,6 @@
 // A backup that is older than one onboarding, one rebuild, one reset and one offboarding: the restored Vault has all four
 // wrong, and ends with all four right.
+import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { z } from "zod";
 import { canLogIn, decrypt, readRecord } from "../../scripts/drill/doors.ts";
@@ -17,6 +18,7 @@ vi.setConfig({ testTimeout: 600_000, hookTimeout: 600_000 });
 const INCIDENT = "INC-2026-077";
 const Token = z.object({ auth: z.object({ client_token: z.string() }) });
 
+const suffix = randomBytes(3).toString("hex");
 let made: Awaited<ReturnType<typeof backUp>>;
 let parting: LabTenant;
 let joining: LabTenant;
@@ -24,26 +26,28 @@ let joining: LabTenant;
 let leaked: { password: string; version: number };
 let oldHostKey: unknown;
 
+async function offboard({ id }: LabTenant) {
+  const policies = ["platform-admin", "key-shredder"];
+  const both = Token.parse(await vault("POST", "auth/token/create", { policies, ttl: "30m" }));
+  const args = `offboard-tenant --tenant ${id} --name ${id} --yes --reason over`.split(" ");
+  return runbook(args, { env: { VAULT_TOKEN: both.auth.client_token } });
+}
+
 beforeAll(async () => {
-  parting = await living("parting", "existing");
+  parting = await living(`parting-${suffix}`, "existing");
   leaked = { password: await passwordOf(GLOBEX), version: (await readRecord(lab, GLOBEX, "admin")).version };
   oldHostKey = (await readRecord(lab, ACME, "server")).fields.host_key;
   made = await backUp();
   await openNewest();
 
-  joining = await living("joining", "existing");
-  await killVps(ACME, "terminated");
+  joining = await living(`joining-${suffix}`, "existing");
+  await killVps(ACME.id, "terminated");
   await rebuild(ACME);
   const reset = await runbook(
     `emergency-reset --tenant ${GLOBEX.id} --incident ${INCIDENT} --yes --wrap --reason leaked`.split(" "),
   );
   expect(reset.code, reset.stderr).toBe(0);
-  const policies = ["platform-admin", "key-shredder"];
-  const both = Token.parse(await vault("POST", "auth/token/create", { policies, ttl: "30m" }));
-  const offboarded = await runbook(
-    `offboard-tenant --tenant ${parting.id} --name ${parting.id} --yes --reason over`.split(" "),
-    { env: { VAULT_TOKEN: both.auth.client_token } },
-  );
+  const offboarded = await offboard(parting);
   expect(offboarded.code, offboarded.stderr).toBe(0);
   await turnVault("lost");
 });
@@ -51,12 +55,7 @@ afterAll(async () => {
   if (await isNew()) await restore(["--reconcile"]);
   await logInAgain();
   for (const tenant of [joining, parting]) {
-    await runbook(
-      `offboard-tenant --tenant ${tenant.id} --name ${tenant.id} --yes --reason over`.split(" "),
-      {
-        env: { VAULT_TOKEN: lab.rootToken },
-      },
-    );
+    await offboard(tenant);
     await pulumi(["stack", "rm", tenantStack(tenant.id), "--yes", "--force"]);
   }
 });

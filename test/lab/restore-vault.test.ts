@@ -239,17 +239,18 @@ test("is finished by the same command wherever it was killed", async () => {
   const titles = [...dry.stderr.matchAll(/would: (.*)/g)].map(([, title]) => title ?? "");
   expect(titles.length).toBeGreaterThan(9);
   for (const title of titles) {
-    for (const mark of [`→ ${title}`, `✓ ${title}`]) {
-      if (title.startsWith("initialise") && mark.startsWith("→")) continue;
-      const run = beginRestore();
-      const met = await run.said(mark).then(
-        () => true,
-        () => false,
-      );
-      if (met) run.signal("SIGKILL");
-      const { code, stderr } = await run.ended;
-      expect(met || code === 0, `${mark}: ${stderr}`).toBe(true);
-    }
+    // Its shares are in the process's memory until the end of that step: see the next test.
+    if (title.startsWith("initialise")) continue;
+    const run = beginRestore();
+    const met = await run.said(`→ ${title}`).then(
+      () => true,
+      () => false,
+    );
+    if (met) run.signal("SIGKILL");
+    const { code, stderr } = await run.ended;
+    // What the run before had done already isn't done again: it is met on the next one.
+    expect(met || code === 0, `${title}: ${stderr}`).toBe(true);
+    if (!met) await turnVault("lost");
   }
   const { code, stderr } = await restore();
   // Killed behind its last step it has ended, and a restore over it is another matter.
@@ -262,4 +263,22 @@ test("is finished by the same command wherever it was killed", async () => {
   for (const tenant of TENANTS)
     expect(await canLogIn(await addressOf(tenant.id), tenant, await passwordOf(tenant))).toBe(true);
   expect((await runbook(["audit", "verify"])).code).toBe(0);
+});
+
+test("says what to do about an empty Vault that nobody can look into, and goes on once it is emptied", async () => {
+  await turnVault("lost");
+  const init = await ask("PUT", "sys/init", "", { secret_shares: 3, secret_threshold: 2 });
+  const keys = z.object({ keys_base64: z.array(z.string()) }).parse(init.body).keys_base64;
+  const sealed = await restore();
+  expect(sealed.code, sealed.stderr).toBe(4);
+  expect(sealed.stderr).toContain("empty one");
+  for (const key of keys.slice(0, 2)) await ask("PUT", "sys/unseal", "", { key });
+  await vi.waitFor(async () => expect((await ask("GET", "sys/health")).status).toBe(200), 20_000);
+  const unsealed = await restore();
+  expect(unsealed.code, unsealed.stderr).toBe(4);
+  expect(unsealed.stderr).toContain("empty one");
+  await turnVault("lost");
+  const { code, stderr } = await restore();
+  expect(code, stderr).toBe(0);
+  await logInAgain();
 });
