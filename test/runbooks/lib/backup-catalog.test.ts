@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { assemble, chosen, newest } from "../../../runbooks/lib/backup-catalog.ts";
+import { assemble, chosen, newest, restorable } from "../../../runbooks/lib/backup-catalog.ts";
 import type { ObjectVersion } from "../../../runbooks/lib/backup-store.ts";
 import { type BackupDay, backupKey, dayOf, MANIFEST, markName, SNAPSHOT } from "../../../stacks/names.ts";
 
@@ -155,4 +155,19 @@ test("a date chooses what is there, or says that nothing is", () => {
   expect(chosen(catalog, "all", "b").length).toBe(3);
   expect(() => chosen(catalog, day("2025-01-01"), "b")).toThrow("There is no backup of 2025-01-01 in s3://b");
   expect(() => chosen(catalogOf(), "latest", "b")).toThrow("There is no backup in s3://b");
+});
+
+test("a restore takes the newest opened one, and an unopened one only where its day was named", () => {
+  const catalog = catalogOf(
+    backup("2026-02-28", { at: "02:00:00" }),
+    backup("2026-02-28", { at: "14:00:00", opened: false }),
+    backup("2026-03-01", { opened: false }),
+  );
+  expect(restorable(catalog, "latest", "b").manifest.canary.written).toBe("2026-02-28T02:00:00Z");
+  expect(restorable(catalog, day("2026-02-28"), "b").manifest.canary.written).toBe("2026-02-28T02:00:00Z");
+  expect(restorable(catalog, day("2026-03-01"), "b").opened).toEqual([]);
+  const unopened = catalogOf(backup("2026-03-01", { opened: false }));
+  expect(() => restorable(unopened, "latest", "b")).toThrow("No backup in s3://b was opened");
+  expect(() => restorable(catalog, day("2025-01-01"), "b")).toThrow("no backup of 2025-01-01");
+  expect(() => restorable(catalogOf(), "latest", "b")).toThrow("There is no backup in s3://b");
 });
