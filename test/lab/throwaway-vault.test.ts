@@ -170,7 +170,7 @@ describe("what it says of", { timeout: 120_000 }, () => {
     expect((error as RunbookError).message).toContain("sys/storage/raft/snapshot-force");
   });
 
-  test("an archive that Vault takes and whose reader finds it wrong at its end: what the reader said", async () => {
+  test("an archive that its reader finds wrong at its end, once Vault has all of it: what the reader said", async () => {
     const whole = await snapshot();
     const archive = Readable.from(
       (async function* () {
