@@ -51,7 +51,7 @@ export default defineRunbook({
   run: async (run) => {
     const began = new Date();
     const settings = await run.settings();
-    const { asked, catalog, openedOf } = await chooseBackup(run, settings, run.flags.date);
+    const { asked, catalog, store, openedOf } = await chooseBackup(run, settings, run.flags.date);
     const { sealed, hasLogin } = await reach(settings, run.env);
     const looking = { settings, sealed, hasLogin, dryRun: run.dryRun };
     await run.check(`look at Vault at ${sealed.access.addr}`, async () => {
@@ -94,7 +94,7 @@ export default defineRunbook({
     return conclude(
       run,
       backup,
-      await bringInLine(run, { settings, sealed, shares, backup, history, began }),
+      await bringInLine(run, { settings, store, sealed, shares, backup, history, began }),
     );
   },
   render,

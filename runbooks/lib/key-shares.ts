@@ -49,7 +49,7 @@ async function piped(run: Asking, seal: SealShares): Promise<string[]> {
   }
   if (lines.length >= seal.threshold) return lines;
   throw usage(
-    `${lines.length} key shares were given, and it takes ${seal.threshold} of the ${seal.shares}`,
+    `${lines.length} of the ${seal.threshold} key shares that it takes were given`,
     "the same command again, with a share a line",
   );
 }

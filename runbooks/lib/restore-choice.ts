@@ -37,7 +37,7 @@ export async function chooseBackup(run: ChoiceRun, settings: Settings, date: Bac
       `  ${one === asked ? "→" : " "} ${one.day}, as of ${one.manifest.canary.written}: ${marks.join(", ")}`,
     );
   }
-  return { asked, catalog, openedOf: (backup: CatalogEntry) => () => openBackup(store, key, backup) };
+  return { asked, catalog, store, openedOf: (backup: CatalogEntry) => () => openBackup(store, key, backup) };
 }
 
 /**

@@ -1,7 +1,9 @@
 // From the moment that the snapshot is in: nobody but us may log in, every tenant is verified and tried, the world is told.
 // All of it may be repeated, and is, when a run dies on the way.
-import { CANARY } from "../../stacks/names.ts";
+import { backupKey, CANARY, markName } from "../../stacks/names.ts";
 import type { CatalogEntry } from "./backup-catalog.ts";
+import type { Restored } from "./backup-records.ts";
+import type { BackupStore } from "./backup-store.ts";
 import { Canary } from "./canary.ts";
 import { RunbookError } from "./errors.ts";
 import type { IncidentId } from "./flag-types.ts";
@@ -9,7 +11,7 @@ import { Outbox } from "./outbox.ts";
 import { inParallel } from "./parallel.ts";
 import { destroySecretIds, enter, leave, type NewLogin, newLogins, revokeTokens } from "./restore-access.ts";
 import { backUpAgain, refreshPlatform, tellOfRestore } from "./restore-end.ts";
-import { findTenants, type History } from "./restore-history.ts";
+import { findTenants, type History, type Past } from "./restore-history.ts";
 import { noteProgress, type Progress, progressOf, type Step } from "./restore-progress.ts";
 import { type Reconciled, reconcileTenant } from "./restore-reconcile.ts";
 import type { Run } from "./runbook.ts";
@@ -29,11 +31,12 @@ export const THEN = {
   logins: "make new logins for automation",
   backup: "make a new backup",
   tell: "audit it and tell the security team",
-  end: "note in it that the restore has ended",
+  end: "note in it, and beside the backup, that the restore has ended",
 };
 
 export interface Restoring {
   settings: Settings;
+  store: BackupStore;
   sealed: SealedVault;
   shares: readonly string[];
   backup: CatalogEntry;
@@ -109,8 +112,33 @@ export async function bringInLine(run: LineRun, restoring: Restoring): Promise<I
   const { overLive, breakGlass } = run.flags;
   const told = { backup, seconds, progress, tenants: tenants ?? [], vault, overLive, breakGlass };
   outstanding.push(...((await run.change(THEN.tell, () => tellOfRestore(run, outbox, told))) ?? []));
-  if (outstanding.length === 0) await run.change(THEN.end, () => note("ended"));
+  if (outstanding.length === 0) {
+    await run.change(THEN.end, async () => {
+      await markRestored(run, restoring, seconds, past);
+      await note("ended");
+    });
+  }
   return { seconds, tenants: tenants ?? [], logins: logins ?? [], outstanding };
+}
+
+/** Beside the backup, where `list-backups` shows that it was restored for good. */
+async function markRestored(
+  run: LineRun,
+  { store, backup: { day, manifest } }: Restoring,
+  seconds: number,
+  past: readonly Past[],
+): Promise<void> {
+  const at = new Date();
+  const mark: Restored = {
+    format: 1,
+    date: day,
+    version_id: manifest.version_id,
+    run: run.runId,
+    at: at.toISOString(),
+    seconds,
+    tenants: past.map(({ tenant }) => tenant),
+  };
+  await store.putJson(backupKey(day, markName("restored", at)), mark);
 }
 
 /** Tenants at a time: each is a few logins. */

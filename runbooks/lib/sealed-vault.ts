@@ -228,7 +228,7 @@ const explainUnsealed = (addr: string, seconds: number): RunbookError =>
 function explainInactive(addr: string, code: number, auditPaths: readonly string[]): RunbookError {
   const next =
     code === 429
-      ? `on Vault's server: see that ${auditPaths.join(" and ") || "its audit paths"} can be written, restart Vault, unseal it; then run this again`
+      ? `on Vault's server: see that ${auditPaths.join(" and ") || "its audit paths"} can be written; Vault becomes active by itself then, and the same command goes on`
       : "vault status   # and Vault's own log; then run this again";
   const why =
     code === 429

@@ -20,6 +20,9 @@ export interface Throwaway {
 
 /** Of the memory that is free: Vault itself takes some, and another Vault may be at work on this machine. */
 const SHARE_OF_MEMORY = 0.6;
+/** Bytes that the data of a throwaway Vault may take on this machine. */
+export const roomHere = (): number => Math.floor(process.availableMemory() * SHARE_OF_MEMORY);
+
 /** Milliseconds until it answers, and until it has ended. */
 const START = 30_000;
 const END = 10_000;
@@ -92,7 +95,7 @@ export async function versionInThere(env: NodeJS.ProcessEnv): Promise<string> {
 
 /** Starts an empty one. @throws RunbookError (exit 1) that says why it can't. */
 export async function startThrowaway(env: NodeJS.ProcessEnv): Promise<Throwaway> {
-  const room = Math.floor(process.availableMemory() * SHARE_OF_MEMORY);
+  const room = roomHere();
   const child = enter(PREPARE + SERVE, await vaultProgram(env), room, env);
   const said = collect(child);
   const gone = ended(child);

@@ -5,7 +5,7 @@ import type { Manifest } from "./backup-records.ts";
 import { RunbookError } from "./errors.ts";
 import { Meter, piped } from "./piped.ts";
 import type { Run } from "./runbook.ts";
-import { startThrowaway, type Throwaway, versionInThere } from "./throwaway-process.ts";
+import { roomHere, startThrowaway, type Throwaway, versionInThere } from "./throwaway-process.ts";
 import { Vault } from "./vault.ts";
 
 export interface Restorable {
@@ -61,6 +61,9 @@ export async function withThrowawayVault<T>(
   }
 }
 
+/** What Vault takes while it installs a snapshot: the archive's state, and the storage that is made of it. */
+const TIMES_ITS_SIZE = 2;
+
 async function mustFit(env: NodeJS.ProcessEnv, manifest: Manifest): Promise<void> {
   if (manifest.seal_type !== "shamir") {
     throw new RunbookError(
@@ -72,14 +75,17 @@ async function mustFit(env: NodeJS.ProcessEnv, manifest: Manifest): Promise<void
     );
   }
   const version = await versionInThere(env);
-  if (series(version) === series(manifest.vault_version)) return;
-  throw new RunbookError(
-    `The program vault of PATH is ${version}, and the backup is of Vault ${manifest.vault_version}: what one proves doesn't hold for the other`,
-    {
-      exit: "failed",
-      next: `install Vault ${manifest.vault_version} and put it first in PATH, then run this again`,
-    },
-  );
+  if (series(version) !== series(manifest.vault_version)) {
+    throw new RunbookError(
+      `The program vault of PATH is ${version}, and the backup is of Vault ${manifest.vault_version}: what one proves doesn't hold for the other`,
+      {
+        exit: "failed",
+        next: `install Vault ${manifest.vault_version} and put it first in PATH, then run this again`,
+      },
+    );
+  }
+  const room = roomHere();
+  if (manifest.plain_bytes * TIMES_ITS_SIZE > room) throw doesNotFit(room);
 }
 
 /** `1.21`, and `1.21+ent` for what the free edition doesn't read. */
@@ -103,10 +109,13 @@ async function restore(
     await vault.restoreSnapshot(empty.rootToken, measured);
   } catch (error) {
     if (!(error instanceof RunbookError) || !error.message.includes("no space left")) throw error;
-    throw new RunbookError(
-      `The backup doesn't fit: a throwaway Vault has memory alone, ${Math.floor(room / 1_048_576)} MiB on this machine`,
-      { exit: "failed", next: "the same command on a machine with more free memory", cause: error },
-    );
+    throw doesNotFit(room, error);
   }
   await vault.awaitSealed({ onProgress: run.progress });
 }
+
+const doesNotFit = (room: number, cause?: unknown): RunbookError =>
+  new RunbookError(
+    `The backup doesn't fit: a throwaway Vault has memory alone, ${Math.floor(room / 1_048_576)} MiB on this machine`,
+    { exit: "failed", next: "the same command on a machine with more free memory", cause },
+  );

@@ -7,7 +7,7 @@ import { z } from "zod";
 import { canLogIn } from "../../scripts/drill/doors.ts";
 import { TENANTS } from "../../scripts/lab/tenants.ts";
 import { BACKUPS, CANARY, MANIFEST, recordPath, SNAPSHOT } from "../../stacks/names.ts";
-import { backUp, bytesOf, events, forget, manifestsOf, put, today } from "./backup.ts";
+import { backUp, bytesOf, events, forget, manifestsOf, put, run, today } from "./backup.ts";
 import { addressOf, lab, runbook, vault } from "./lab.ts";
 import { passwordOf } from "./rebuilt.ts";
 import {
@@ -31,11 +31,16 @@ const RoleId = z.object({ data: z.object({ role_id: z.string() }) });
 let made: Awaited<ReturnType<typeof backUp>>;
 /** A login that was taken away after the backup, and is in it. */
 const gone = { role_id: "", secret_id: "" };
+/** What a tenant's own program reads its password with. */
+let reader = "";
+const Token = z.object({ auth: z.object({ client_token: z.string() }) });
 
 beforeAll(async () => {
   const secret = Secret.parse(await vault("POST", "auth/approle/role/system/secret-id")).data;
   gone.secret_id = secret.secret_id;
   gone.role_id = RoleId.parse(await vault("GET", "auth/approle/role/system/role-id")).data.role_id;
+  const policies = ["tenant-acme"];
+  reader = Token.parse(await vault("POST", "auth/token/create-orphan", { policies })).auth.client_token;
   made = await backUp();
   await openNewest();
   const { secret_id_accessor } = secret;
@@ -151,6 +156,7 @@ test("goes on after its bucket was cut off in the middle of the stream", async (
   expect((await ask("POST", "auth/approle/login", "", gone)).status).toBe(400);
   for (const token of [lab.operatorToken, lab.rootToken, restorerToken()])
     expect((await ask("GET", "auth/token/lookup-self", token)).status).toBe(403);
+  expect((await ask("GET", recordPath(TENANTS[0]?.id ?? CANARY, "admin"), reader)).status).toBe(200);
   const logins = z.array(z.object({ role: z.string(), wrapped: z.string() })).parse(result.new_logins);
   const system = logins.find(({ role }) => role === "system")?.wrapped;
   const unwrapped = await ask("POST", "sys/wrapping/unwrap", system);
@@ -177,6 +183,11 @@ test("goes on after its bucket was cut off in the middle of the stream", async (
     restoration_time: expect.any(Number),
     version_id: made.version_id,
   });
+  const { code: listed, result: list } = await run(["list-backups"]);
+  expect(listed).toBe(0);
+  expect(list.backups).toContainEqual(
+    expect.objectContaining({ version_id: made.version_id, restored_at: expect.any(String) }),
+  );
   const newest = (await manifestsOf(today()))
     .map(({ canary: { written } }) => written)
     .sort()
@@ -241,13 +252,13 @@ test("is finished by the same command wherever it was killed", async () => {
   for (const title of titles) {
     // Its shares are in the process's memory until the end of that step: see the next test.
     if (title.startsWith("initialise")) continue;
-    const run = beginRestore();
-    const met = await run.said(`→ ${title}`).then(
+    const running = beginRestore();
+    const met = await running.said(`→ ${title}`).then(
       () => true,
       () => false,
     );
-    if (met) run.signal("SIGKILL");
-    const { code, stderr } = await run.ended;
+    if (met) running.signal("SIGKILL");
+    const { code, stderr } = await running.ended;
     // What the run before had done already isn't done again: it is met on the next one.
     expect(met || code === 0, `${title}: ${stderr}`).toBe(true);
     if (!met) await turnVault("lost");

@@ -119,6 +119,26 @@ describe("killed hard, the run leaves nothing", { timeout: 300_000 }, () => {
   });
 });
 
+describe("ended by Ctrl-C, the run leaves nothing", { timeout: 120_000 }, () => {
+  test.each([
+    ["once, behind its step", 1],
+    ["twice, at once", 2],
+  ])("%s", async (_how, times) => {
+    const run = beginRestore({ TMPDIR: own });
+    await run.said("→ restore the backup of");
+    const family = descendants(run.pid);
+    serverAmong(family);
+    run.signal("SIGINT");
+    await run.said("once more ends at once");
+    if (times === 2) run.signal("SIGINT");
+    const { code, stderr } = await run.ended;
+    expect(code, stderr).toBe(5);
+    expect(stderr.includes("✓ restore the backup of")).toBe(times === 1);
+    await until(() => alive(family).length === 0);
+    expect(readdirSync(own)).toEqual([]);
+  });
+});
+
 describe("what it says of", { timeout: 120_000 }, () => {
   const run = {
     check: <T>(_title: string, act: () => T | Promise<T>) => Promise.resolve(act()),
@@ -170,7 +190,7 @@ describe("what it says of", { timeout: 120_000 }, () => {
     expect((error as RunbookError).message).toContain("sys/storage/raft/snapshot-force");
   });
 
-  test("an archive that Vault takes and whose reader finds it wrong at its end: what the reader said", async () => {
+  test("an archive that its reader finds wrong at its end, once Vault has all of it: what the reader said", async () => {
     const whole = await snapshot();
     const archive = Readable.from(
       (async function* () {
@@ -208,6 +228,7 @@ describe("what it says of", { timeout: 120_000 }, () => {
     ["an older Vault", { vault_version: "1.20.7" }, 1, "install Vault 1.20.7"],
     ["a newer Vault", { vault_version: "1.22.0" }, 1, "install Vault 1.22.0"],
     ["the other edition", { vault_version: "1.21.0+ent" }, 1, "install Vault 1.21.0+ent"],
+    ["a size that memory doesn't hold", { plain_bytes: 1e15 }, 1, "with more free memory"],
     ["a Vault that a KMS opens", { seal_type: "awskms" }, 4, "reaches no KMS"],
   ])("a backup of %s: which it takes", async (_what, change, exitCode, words) => {
     const other = { ...manifest, ...change };
