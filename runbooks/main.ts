@@ -15,7 +15,10 @@ enableCompileCache(
 /** Kept here so that the list needs no import: each runbook loads its own libraries only. */
 export const RUNBOOKS: Record<string, string> = {
   contain: "shut a tenant's account on its host at once while Vault is down; a reset opens it again",
+  "backup-keys": "make the offline recovery key of the backups, or try one on the newest backup",
+  "backup-vault": "store a sealed snapshot of Vault and read it back",
   "emergency-reset": "set a new password for a tenant's administrator at once and prove the old one dead",
+  "list-backups": "show which backups of Vault there are, and which were opened and restored",
   "mark-compromised": "mark a version of a tenant's credential as known to strangers, without resetting it",
   "offboard-tenant": "take a tenant away for good: account, host, DNS, credentials, key",
   "onboard-tenant": "make a new tenant's first credentials and encrypt them into Vault",
@@ -24,8 +27,10 @@ export const RUNBOOKS: Record<string, string> = {
   "recover-credentials":
     "give a rebuilt mail host its tenant's credentials back and prove them by logging in",
   "replace-vps": "replace a tenant's dead or hanging VPS and prove its login on the new one",
+  "restore-vault": "restore a backup of Vault and bring it in line with the mail servers",
   "save-host-state": "save a mail host's certificate and its key into Vault, encrypted",
   "shred-keys": "destroy old versions of tenants' keys, for good",
+  "verify-backup": "open a backup of Vault and see that all of it is as it was written",
   audit: "show, check and complete the audit log",
   notify: "show and deliver the notices that their receivers don't have yet",
 };

@@ -48,9 +48,9 @@ export const CANARY = "canary";
 /** Records kept for a tenant under the KV mount: `smtp/{tenant}/{record}`. */
 export const RECORDS = ["admin", "server", "mailu", "dkim", "tls", "rotation"] as const;
 export type RecordName = (typeof RECORDS)[number];
-export const recordPath = (tenant: TenantId, record: RecordName): string =>
+export const recordPath = (tenant: TenantId | typeof CANARY, record: RecordName): string =>
   `${KV_MOUNT}/data/${tenant}/${record}`;
-export const metadataPath = (tenant: TenantId, record: RecordName): string =>
+export const metadataPath = (tenant: TenantId | typeof CANARY, record: RecordName): string =>
   `${KV_MOUNT}/metadata/${tenant}/${record}`;
 export const transitKey = (tenant: TenantId): string => tenant;
 export const tenantPolicy = (tenant: TenantId): string => `tenant-${tenant}`;
@@ -85,6 +85,41 @@ export const BACKUP_BUCKET = "penguinmails-vault-backups";
 export const AUDIT_BUCKET = "penguinmails-audit";
 export const BACKUP_KEY_ALIAS = "alias/penguinmails-backup-wrapping";
 export const BUCKET_KEY_ALIAS = "alias/penguinmails-bucket";
+
+// Backups: a folder for each day (UTC) in the backup bucket, `backups/2026-02-28/…`.
+export const BACKUPS = "backups/";
+/** A day as backups are named by, already checked: one that the calendar has. */
+export type BackupDay = string & { readonly __backupDay: never };
+export const SNAPSHOT = "vault-snapshot.enc";
+export const MANIFEST = "manifest.json";
+/** Marks beside a backup: `opened-20260228T020304Z.json`. */
+export const MARKS = ["opened", "restored"] as const;
+export type Mark = (typeof MARKS)[number];
+export const backupKey = (day: BackupDay, object: string): string => `${BACKUPS}${day}/${object}`;
+export const markName = (mark: Mark, at: Date): string =>
+  `${mark}-${at.toISOString().replaceAll(/[-:]|\.\d+/g, "")}.json`;
+
+/** The day that `text` names; undefined for anything else, 2026-02-30 too. */
+export function backupDay(text: string): BackupDay | undefined {
+  if (!/^\d{4}-\d\d-\d\d$/.test(text)) return undefined;
+  const at = new Date(`${text}T00:00:00Z`);
+  return !Number.isNaN(at.getTime()) && at.toISOString().startsWith(text) ? (text as BackupDay) : undefined;
+}
+
+export const dayOf = (at: Date): BackupDay => at.toISOString().slice(0, 10) as BackupDay;
+
+/** What an object of the bucket is to the backups; undefined for everything foreign. */
+export function backupObject(
+  key: string,
+): { day: BackupDay; kind: "snapshot" | "manifest" | Mark } | undefined {
+  const [, folder = "", object = ""] = /^backups\/([^/]+)\/([^/]+)$/.exec(key) ?? [];
+  const day = backupDay(folder);
+  if (day === undefined) return undefined;
+  if (object === SNAPSHOT) return { day, kind: "snapshot" };
+  if (object === MANIFEST) return { day, kind: "manifest" };
+  const mark = MARKS.find((one) => new RegExp(`^${one}-\\d{8}T\\d{6}Z\\.json$`).test(object));
+  return mark === undefined ? undefined : { day, kind: mark };
+}
 
 /** Vault roles, which are policies of the same name. `tenant-{id}` comes from `tenantPolicy`. */
 export const ROLES = [

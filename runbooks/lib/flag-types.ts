@@ -1,6 +1,12 @@
 // Flags that several runbooks take, each parsed once into a type that can't be wrong.
 import { z } from "zod";
-import { domainProblem, type TenantId, tenantIdProblem } from "../../stacks/names.ts";
+import {
+  type BackupDay,
+  backupDay,
+  domainProblem,
+  type TenantId,
+  tenantIdProblem,
+} from "../../stacks/names.ts";
 
 export const tenantFlag = z
   .string()
@@ -51,3 +57,16 @@ export const takeOverFlag = z
   .describe("take the rotation from a holder that you know is dead, without watching it for a minute");
 
 export const breakGlassFlag = z.boolean().default(false).describe("accept a root token (audited)");
+
+/** Which backup: a day, `latest`, or `all`. */
+export const backupDateFlag = z
+  .string()
+  .default("latest")
+  .transform((text, context): BackupDay | "latest" | "all" => {
+    if (text === "latest" || text === "all") return text;
+    const day = backupDay(text);
+    if (day !== undefined) return day;
+    context.addIssue({ code: "custom", message: "takes a day such as 2026-02-28, latest or all" });
+    return z.NEVER;
+  })
+  .describe("a day (UTC) such as 2026-02-28, latest, or all");

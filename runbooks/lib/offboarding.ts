@@ -50,7 +50,7 @@ export async function lookForRemains(
     vault.list(`${KV_MOUNT}/metadata/${tenant}`),
     readKey(vault, tenant),
     urnsIfThere(settings, tenantStack(tenant)),
-    readLife(vault, tombstones, tenant),
+    lifeOf(vault, tombstones, tenant),
   ]);
   const records = DELETED.filter((record) => names.includes(record));
   const tombstone = life.dead ? life.tombstone : undefined;
@@ -66,7 +66,7 @@ export async function lookForRemains(
 }
 
 /** The credential last: its presence is what makes a tenant. The rotation record stays, see docs/offboarding.md. */
-const DELETED: readonly RecordName[] = [
+export const DELETED: readonly RecordName[] = [
   ...RECORDS.filter((record) => record !== "rotation" && record !== "admin"),
   "admin",
 ];
@@ -81,7 +81,7 @@ export async function requireFreeId(
   tenant: TenantId,
   again: boolean,
 ): Promise<void> {
-  const { dead, tombstone, onboardedAt } = await readLife(vault, tombstones, tenant);
+  const { dead, tombstone, onboardedAt } = await lifeOf(vault, tombstones, tenant);
   if (tombstone === undefined || !dead) return;
   const when = `${tenant} was offboarded at ${tombstone.offboarded_at} by ${tombstone.offboarded_by}`;
   const oldKey = await hasKeyOf(vault, tenant, tombstone);
@@ -98,7 +98,7 @@ export async function requireFreeId(
   });
 }
 
-interface Life {
+export interface Life {
   /** The newest tombstone of the id. */
   readonly tombstone: Tombstone | undefined;
   /** Whether it is that of the tenant that is there, or of the last one that was. */
@@ -107,7 +107,7 @@ interface Life {
 }
 
 /** Told by when Vault made the credential, by Vault's own clock. */
-async function readLife(vault: Vault, tombstones: Tombstones, tenant: TenantId): Promise<Life> {
+export async function lifeOf(vault: Vault, tombstones: Tombstones, tenant: TenantId): Promise<Life> {
   const [all, metadata] = await Promise.all([
     tombstones.of(tenant),
     vault.read(metadataPath(tenant, "admin"), Metadata),

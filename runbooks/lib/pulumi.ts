@@ -10,15 +10,20 @@ import { redact } from "./redact.ts";
 import type { Run } from "./runbook.ts";
 import type { Settings } from "./settings.ts";
 
-/** Runs `pulumi ARGS` in the project and returns its standard output; its progress goes to `onLine`, redacted. */
+/**
+ * Runs `pulumi ARGS` in the project and returns its standard output; its progress goes to `onLine`, redacted.
+ * @param env its whole environment, where this process's own isn't right.
+ */
 export async function pulumi(
   settings: Settings,
   args: string[],
   onLine?: (line: string) => void,
+  env: NodeJS.ProcessEnv = process.env,
 ): Promise<string> {
   // Of the terminal's process group: Ctrl-C reaches the engine, which then ends cleanly by itself.
   const running = $({
     cwd: settings.pulumi.project_dir,
+    env,
     quiet: true,
     nothrow: true,
     stdio: ["ignore", "pipe", "pipe"],
@@ -129,10 +134,13 @@ export async function urnsInStack(settings: Settings, stack: string): Promise<st
 
 /** The same; undefined where there is no such stack. */
 export async function urnsIfThere(settings: Settings, stack: string): Promise<string[] | undefined> {
+  return (await stackNames(settings)).includes(stack) ? urnsInStack(settings, stack) : undefined;
+}
+
+/** The names of all stacks, without an organisation's before them. */
+export async function stackNames(settings: Settings): Promise<string[]> {
   const stacks = Stacks.parse(JSON.parse(await pulumi(settings, ["stack", "ls", "--json"])));
-  return stacks.some(({ name }) => name.split("/").at(-1) === stack)
-    ? urnsInStack(settings, stack)
-    : undefined;
+  return stacks.map(({ name }) => name.split("/").at(-1) ?? name);
 }
 
 /** What the stack's program returned last, as JSON. */

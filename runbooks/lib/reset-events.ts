@@ -68,6 +68,8 @@ function resetDetails({ record, version }: Told): Record<string, unknown> {
     version,
     ciphertext_sha256: fingerprint(record.password),
     old_versions: record.old_versions,
+    // A Vault that is restored from before this finds by it which version strangers know.
+    old_ciphertext_sha256: record.base_sha256,
     old_proof: record.old_proof,
     new_proof: record.new_proof,
     passwords_rejected: record.rejected.length,

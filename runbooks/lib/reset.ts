@@ -27,7 +27,8 @@ export interface ResetTools extends Pick<Run<unknown>, "check" | "change" | "not
 
 export interface ResetRequest {
   readonly tenant: TenantId;
-  readonly kind: "reset" | "response";
+  /** `reconcile`: after a restore of Vault, where the server has another password than Vault. */
+  readonly kind: "reset" | "response" | "reconcile";
   readonly incident: IncidentId;
   readonly reason: string;
   readonly details: Record<string, unknown>;
@@ -52,6 +53,7 @@ export interface ResetDone extends Finished {
 const EVENTS: Record<ResetRequest["kind"], readonly string[]> = {
   reset: ["smtp_credentials_emergency_reset"],
   response: ["smtp_credentials_emergency_reset", "credential_compromise_response"],
+  reconcile: ["smtp_credentials_emergency_reset"],
 };
 
 /** Resets a tenant. Throws Held (4) while somebody else is at it, incomplete (5) when the same command must go on. */

@@ -15,6 +15,7 @@ import {
   readArguments,
   usage,
 } from "./flags.ts";
+import { type HiddenQuestion, readHidden } from "./hidden-input.ts";
 import { type Ending, exitCode, interruptedCode, type Outcome, type Result, report } from "./report.ts";
 import { loadSettings, type Settings } from "./settings.ts";
 import { Steps } from "./steps.ts";
@@ -73,6 +74,8 @@ export interface Run<Flags> {
    * wiped. `shown` is called once it stands there. Must not be called where nobody is at a terminal.
    */
   reveal(text: string, seconds: number, shown: () => Promise<void>): Promise<void>;
+  /** Asks for a secret, which isn't shown; where nobody is at a terminal it is read from standard input. */
+  hidden(question: HiddenQuestion): Promise<string>;
   /** Called once the result is printed: for what may count as handed out only then. */
   afterResult(act: () => Promise<void>): void;
   /** Says who acts, for the audit log; asked once, at the first event. */
@@ -233,6 +236,7 @@ function openRun(
     progress: (text) => terminal.progress(text),
     interactive: terminal.interactive,
     reveal: (text, seconds, shown) => terminal.reveal(text, seconds, shown, signal),
+    hidden: (question) => readHidden(io, question),
     afterResult: (act) => state.afterResult.push(act),
     actAs: (fn) => {
       user = fn;

@@ -1,5 +1,5 @@
-// The S3 client of the audit store. An incident must not wait for a bucket: a few seconds, then what was to be
-// stored waits elsewhere.
+// S3 clients. An incident must not wait for a bucket: a few seconds, then what was to be stored waits elsewhere. A
+// backup has nowhere else to go, and its parts are large: it is patient.
 import type { S3Client } from "@aws-sdk/client-s3";
 
 export interface S3 {
@@ -7,15 +7,32 @@ export interface S3 {
   s3: S3Client;
 }
 
+/** How long a client waits, in milliseconds, and how often it tries. */
+interface Patience {
+  maxAttempts: number;
+  connect: number;
+  /** Until an answer begins. */
+  answer: number;
+  /** Of silence within an answer. */
+  silence: number;
+}
+const IMPATIENT: Patience = { maxAttempts: 2, connect: 3_000, answer: 10_000, silence: 10_000 };
+export const PATIENT: Patience = { maxAttempts: 4, connect: 5_000, answer: 60_000, silence: 60_000 };
+
 /** Loads the SDK, so only where a bucket is set. Endpoint, region and credentials come from the AWS_* variables. */
-export async function openS3(env: NodeJS.ProcessEnv): Promise<S3> {
+export async function openS3(env: NodeJS.ProcessEnv, patience = IMPATIENT): Promise<S3> {
   const sdk = await import("@aws-sdk/client-s3");
   const ownEndpoint = env.AWS_ENDPOINT_URL_S3 || env.AWS_ENDPOINT_URL;
   const s3 = new sdk.S3Client({
     forcePathStyle: ownEndpoint !== undefined && ownEndpoint !== "",
-    maxAttempts: 2,
+    maxAttempts: patience.maxAttempts,
     // Without the last option a request that got no answer in time is only warned of, and waited for without end.
-    requestHandler: { connectionTimeout: 3_000, requestTimeout: 10_000, throwOnRequestTimeout: true },
+    requestHandler: {
+      connectionTimeout: patience.connect,
+      requestTimeout: patience.answer,
+      socketTimeout: patience.silence,
+      throwOnRequestTimeout: true,
+    },
   });
   return { sdk, s3 };
 }

@@ -5,6 +5,7 @@ import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseDocument } from "yaml";
 import { z } from "zod";
+import { type Backup, BackupSection, backupOf } from "./backup-settings.ts";
 import { messageOf, RunbookError } from "./errors.ts";
 import { type Notify, NotifySection, notifyOf } from "./notify-settings.ts";
 import { registerSecret } from "./redact.ts";
@@ -24,11 +25,7 @@ const File = z.strictObject({
     .default({ user: "root" }),
   pulumi: z.strictObject({ project_dir: text.optional() }).default({}),
   notify: NotifySection.optional(),
-  backup: z
-    .strictObject({
-      after_response: z.array(text).min(1, { error: "takes a command and its arguments" }).optional(),
-    })
-    .default({}),
+  backup: BackupSection.default({ recovery_public_keys: [] }),
 });
 
 /** Every path is absolute. */
@@ -42,10 +39,7 @@ export interface Settings {
   pulumi: { project_dir: string };
   /** Who is told of incidents; undefined: nobody. */
   notify: Notify | undefined;
-  backup: {
-    /** The command, with its arguments, that starts a backup after a response to a compromise. */
-    after_response: string[] | undefined;
-  };
+  backup: Backup;
 }
 
 /**
@@ -70,7 +64,7 @@ export function loadSettings(env: NodeJS.ProcessEnv = process.env): Settings {
     },
     pulumi: { project_dir: pulumi.project_dir === undefined ? REPOSITORY : path(pulumi.project_dir) },
     notify: notify === undefined ? undefined : notifyOf(notify, path),
-    backup: { after_response: backup.after_response },
+    backup: backupOf(backup, path),
   };
 }
 
@@ -98,19 +92,8 @@ export interface VaultEnvironment {
  * @throws RunbookError (exit 2) when a variable is malformed, or neither a token nor an AppRole is there.
  */
 export function vaultEnvironment(env: NodeJS.ProcessEnv = process.env): VaultEnvironment {
-  const given = Object.keys(Environment.shape).flatMap((key) => (env[key] ? [[key, env[key]]] : []));
-  const checked = Environment.safeParse(Object.fromEntries(given));
-  if (!checked.success) {
-    const problems = checked.error.issues.map((issue) => `${issue.path.join(".")} ${issue.message}`);
-    throw new RunbookError(problems.join("; "), {
-      exit: "usage",
-      next: "correct the variable and export it again",
-    });
-  }
-  const { VAULT_ADDR, VAULT_TOKEN, VAULT_ROLE_ID, VAULT_SECRET_ID, VAULT_CACERT, VAULT_NAMESPACE } =
-    checked.data;
-  for (const secret of [VAULT_TOKEN, VAULT_SECRET_ID]) if (secret !== undefined) registerSecret(secret);
-  const rest = { addr: VAULT_ADDR, caCert: VAULT_CACERT, namespace: VAULT_NAMESPACE };
+  const { VAULT_TOKEN, VAULT_ROLE_ID, VAULT_SECRET_ID, ...place } = checkedEnvironment(env);
+  const rest = placeOf(place);
   if (VAULT_TOKEN !== undefined) return { ...rest, login: { token: VAULT_TOKEN } };
   if (VAULT_ROLE_ID !== undefined && VAULT_SECRET_ID !== undefined) {
     return { ...rest, login: { roleId: VAULT_ROLE_ID, secretId: VAULT_SECRET_ID } };
@@ -122,6 +105,37 @@ export function vaultEnvironment(env: NodeJS.ProcessEnv = process.env): VaultEnv
       next: "export VAULT_TOKEN=$(vault login -token-only -method=oidc), or set the AppRole's two variables",
     },
   );
+}
+
+/** The same for a Vault that may be lost: nobody can have a login for it. @throws RunbookError (exit 2). */
+export function vaultPlace(env: NodeJS.ProcessEnv): Omit<VaultEnvironment, "login"> & { hasLogin: boolean } {
+  const given = checkedEnvironment(env);
+  const { VAULT_TOKEN, VAULT_ROLE_ID, VAULT_SECRET_ID } = given;
+  const hasAppRole = VAULT_ROLE_ID !== undefined && VAULT_SECRET_ID !== undefined;
+  return { ...placeOf(given), hasLogin: VAULT_TOKEN !== undefined || hasAppRole };
+}
+
+type Given = z.output<typeof Environment>;
+
+const placeOf = ({ VAULT_ADDR, VAULT_CACERT, VAULT_NAMESPACE }: Given) => ({
+  addr: VAULT_ADDR,
+  caCert: VAULT_CACERT,
+  namespace: VAULT_NAMESPACE,
+});
+
+function checkedEnvironment(env: NodeJS.ProcessEnv): Given {
+  const given = Object.keys(Environment.shape).flatMap((key) => (env[key] ? [[key, env[key]]] : []));
+  const checked = Environment.safeParse(Object.fromEntries(given));
+  if (!checked.success) {
+    const problems = checked.error.issues.map((issue) => `${issue.path.join(".")} ${issue.message}`);
+    throw new RunbookError(problems.join("; "), {
+      exit: "usage",
+      next: "correct the variable and export it again",
+    });
+  }
+  const { VAULT_TOKEN, VAULT_SECRET_ID } = checked.data;
+  for (const secret of [VAULT_TOKEN, VAULT_SECRET_ID]) if (secret !== undefined) registerSecret(secret);
+  return checked.data;
 }
 
 /**

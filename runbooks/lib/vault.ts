@@ -3,9 +3,12 @@
 // as a RunbookError that says which of Vault's many 'no's it was.
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { Agent } from "node:http";
+import type { Readable } from "node:stream";
 import vaultClient, { type client as NodeVaultClient } from "node-vault";
 import { z } from "zod";
 import {
+  type CANARY,
   KV_MOUNT,
   metadataPath,
   type RecordName,
@@ -19,6 +22,7 @@ import { inParallel, turnstile } from "./parallel.ts";
 import { registerSecret } from "./redact.ts";
 import { assertOwnVault, type Settings, vaultEnvironment } from "./settings.ts";
 import { explain, statusOf } from "./vault-error.ts";
+import { download, upload, type VaultAccess } from "./vault-stream.ts";
 
 /** A record as read: its fields, its version (1 and up) and the custom metadata of its key. */
 export interface Stored<T> {
@@ -43,13 +47,16 @@ export class Vault {
   readonly addr: string;
   readonly #client: NodeVaultClient;
   readonly #turn = turnstile(AT_ONCE);
+  readonly #wire: Wire;
   #user: string | undefined;
   #entity: string | undefined;
+  #isRoot = false;
   #mail: Promise<string> | undefined;
 
-  private constructor(addr: string, client: NodeVaultClient) {
+  private constructor(addr: string, client: NodeVaultClient, wire: Wire) {
     this.addr = addr;
     this.#client = client;
+    this.#wire = wire;
   }
 
   /**
@@ -60,28 +67,35 @@ export class Vault {
     const env = vaultEnvironment(process.env);
     const addr = env.addr ?? settings.vault.addr;
     assertOwnVault(settings, addr);
-    const client = vaultClient({
-      endpoint: addr,
-      ...("token" in env.login ? { token: env.login.token } : {}),
-      ...(env.namespace === undefined ? {} : { namespace: env.namespace }),
-      // Without this, DEBUG=node-vault would print request payloads.
-      debug: () => {},
-      requestOptions: {
-        timeout: TIMEOUT_MS,
-        // One connection for many requests: an incident is a long conversation with Vault.
-        agentOptions: { keepAlive: true },
-        ...(env.caCert === undefined ? {} : { ca: await readFile(env.caCert) }),
-      },
-    });
-    const vault = new Vault(addr, client);
+    const ca = env.caCert === undefined ? undefined : await readFile(env.caCert);
+    const wire = { namespace: env.namespace, ca };
+    const token = "token" in env.login ? env.login.token : undefined;
+    const vault = new Vault(addr, clientOf(addr, wire, token), wire);
     if ("roleId" in env.login) await vault.#logIn(env.login.roleId, env.login.secretId);
     await vault.#lookupSelf(options.breakGlass ?? false);
+    return vault;
+  }
+
+  /** With a token that was made for this Vault just now, such as one by `generate-root`; nothing is asked yet. `user` names it. */
+  static withToken({ addr, token, ...wire }: VaultAccess, user?: string): Vault {
+    const vault = new Vault(addr, clientOf(addr, wire, token), wire);
+    vault.#user = user;
     return vault;
   }
 
   /** Vault's name for whoever runs this: an AppRole's name, or the display name of the token; for the audit log. */
   get user(): string {
     return this.#user ?? "unknown";
+  }
+
+  /** The token, for a program that is started with it in its environment. */
+  get token(): string {
+    return this.#client.token;
+  }
+
+  /** Whether it may do everything and leaves no trace of who acts; as of `connect`. */
+  get isRoot(): boolean {
+    return this.#isRoot;
   }
 
   /** The e-mail address that Vault knows of whoever runs this; where it knows none, the name. Asked once. */
@@ -95,7 +109,7 @@ export class Vault {
    * Throws failed (1) naming a field that is wrong.
    */
   async record<T>(
-    tenant: TenantId,
+    tenant: TenantId | typeof CANARY,
     name: RecordName,
     schema: z.ZodType<T>,
     version?: number,
@@ -123,7 +137,7 @@ export class Vault {
    * back and compared, so that a lost answer is not taken for a failure.
    */
   async writeRecord(
-    tenant: TenantId,
+    tenant: TenantId | typeof CANARY,
     name: RecordName,
     data: Record<string, unknown>,
     cas: number,
@@ -202,7 +216,7 @@ export class Vault {
 
   /** Patches custom metadata: keys not named here stay. Values are at most 512 bytes. */
   async patchMetadata(
-    tenant: TenantId,
+    tenant: TenantId | typeof CANARY,
     name: RecordName,
     customMetadata: Record<string, string>,
   ): Promise<void> {
@@ -266,6 +280,16 @@ export class Vault {
     }
   }
 
+  /** A stream from Vault, such as a snapshot; see `download`. */
+  download(path: string): Promise<Readable> {
+    return download({ addr: this.addr, token: this.#client.token, ...this.#wire }, path);
+  }
+
+  /** A stream to Vault, such as a snapshot to be restored; see `upload`. */
+  upload(path: string, body: Readable): Promise<void> {
+    return upload({ addr: this.addr, token: this.#client.token, ...this.#wire }, path, body);
+  }
+
   /** Lays a secret into Vault's cubbyhole for one reader: the token opens it once, within `seconds`, and needs no other right. */
   async wrap(secret: Record<string, string>, seconds: number): Promise<string> {
     const path = "sys/wrapping/wrap";
@@ -325,13 +349,35 @@ export class Vault {
     // All AppRoles share one display name; their role's name is in the metadata.
     this.#user = self?.data.meta?.role_name ?? self?.data.display_name ?? "unknown";
     this.#entity = self?.data.entity_id;
-    if (self?.data.policies.includes("root") && !breakGlass) {
+    this.#isRoot = self?.data.policies.includes("root") ?? false;
+    if (this.#isRoot && !breakGlass) {
       throw new RunbookError("VAULT_TOKEN is a root token, which leaves no trace of who acted", {
         exit: "refused",
         next: "use your own token; if there is no other way, the same command with --break-glass (it is audited)",
       });
     }
   }
+}
+
+type Wire = Omit<VaultAccess, "addr" | "token">;
+
+function clientOf(addr: string, { namespace, ca, socket }: Wire, token: string | undefined): NodeVaultClient {
+  return vaultClient({
+    endpoint: addr,
+    ...(token === undefined ? {} : { token }),
+    ...(namespace === undefined ? {} : { namespace }),
+    // Without this, DEBUG=node-vault would print request payloads.
+    debug: () => {},
+    requestOptions: {
+      timeout: TIMEOUT_MS,
+      // One connection for many requests: an incident is a long conversation with Vault.
+      agentOptions: { keepAlive: true },
+      ...(socket === undefined
+        ? {}
+        : { httpAgent: new Agent({ keepAlive: true, ...{ socketPath: socket } }) }),
+      ...(ca === undefined ? {} : { ca }),
+    },
+  });
 }
 
 const portions = <T>(items: readonly T[], size: number): T[][] =>

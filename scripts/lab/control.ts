@@ -29,6 +29,8 @@ export const Order = z.discriminatedUnion("order", [
     name: z.string().regex(/^[a-z][a-z0-9-]{0,40}$/),
     address: z.string().optional(),
   }),
+  /** `lost`: process and data are gone, and an empty Vault is started at the address. `restarted`: it comes back sealed. */
+  z.object({ order: z.literal("vault"), how: z.enum(["lost", "restarted", "stopped"]) }),
 ]);
 export type Order = z.infer<typeof Order>;
 

@@ -5,7 +5,7 @@ import { delimiter, join } from "node:path";
 import { assertLoopback } from "./subnet.ts";
 
 const FOREIGN =
-  /^(?:VAULT_|AWS_|PULUMI_|RECOVERY_CONFIG$|LAB_(?:ROOT_TOKEN|SHREDDER_TOKEN|SYSTEM_ROLE_ID|SYSTEM_SECRET_ID)$)/;
+  /^(?:VAULT_|AWS_|PULUMI_|RECOVERY_CONFIG$|LAB_(?:(?:ROOT|SHREDDER|RESTORER)_TOKEN|(?:SYSTEM|BACKUP)_(?:ROLE_ID|SECRET_ID))$)/;
 
 /** The names in `env` that point at somebody's Vault, cloud account, state or settings. */
 export const foreignNames = (env: NodeJS.ProcessEnv): string[] =>
@@ -33,8 +33,11 @@ export interface Identities {
   operator?: string;
   root?: string;
   shredder?: string;
+  restorer?: string;
   systemRoleId?: string;
   systemSecretId?: string;
+  backupRoleId?: string;
+  backupSecretId?: string;
 }
 
 /** The variables with which runbooks, `pulumi` and `vault` work on a lab. Throws on an endpoint off the loopback. */
@@ -45,8 +48,11 @@ export function labVariables(place: Place, identities: Identities): Record<strin
     [
       ["LAB_ROOT_TOKEN", identities.root],
       ["LAB_SHREDDER_TOKEN", identities.shredder],
+      ["LAB_RESTORER_TOKEN", identities.restorer],
       ["LAB_SYSTEM_ROLE_ID", identities.systemRoleId],
       ["LAB_SYSTEM_SECRET_ID", identities.systemSecretId],
+      ["LAB_BACKUP_ROLE_ID", identities.backupRoleId],
+      ["LAB_BACKUP_SECRET_ID", identities.backupSecretId],
     ].filter((entry): entry is [string, string] => Boolean(entry[1])),
   );
   return {

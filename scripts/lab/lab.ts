@@ -5,7 +5,13 @@ import { appendFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { stringify } from "yaml";
-import { AUDIT_BUCKET, PLATFORM_STACK, tenantStack } from "../../stacks/names.ts";
+import {
+  AUDIT_BUCKET,
+  BACKUP_BUCKET,
+  BACKUP_KEY_ALIAS,
+  PLATFORM_STACK,
+  tenantStack,
+} from "../../stacks/names.ts";
 import { REPOSITORY, toolchainBin } from "../toolchain/paths.ts";
 import { allOf } from "./all-of.ts";
 import { endService, sweep } from "./children.ts";
@@ -15,14 +21,22 @@ import { labEnvironment, labVariables, type Place, withoutForeign } from "./envi
 import { removeFolder, takeFolder } from "./folder.ts";
 import { Hypervisor } from "./hypervisor.ts";
 import { makeOfflineKey, startSsh } from "./keys.ts";
+import { writePeople } from "./logins.ts";
 import { notifySection, startReceivers } from "./notices.ts";
-import { describeLab, type OpenLab, openLab, writeSecret } from "./place.ts";
+import { describeLab, type OpenLab, openLab } from "./place.ts";
 import { installPlugins } from "./plugins/install.ts";
 import { makeProject, makeStack } from "./project.ts";
 import { type Phase, provision } from "./provision.ts";
 import { claimSubnet } from "./subnet.ts";
 import { type LabTenant, TENANTS } from "./tenants.ts";
-import { personToken, startVault, vaultAddr } from "./vault.ts";
+import {
+  destroyVaultData,
+  type LabVault,
+  runVault,
+  startVault,
+  type VaultOptions,
+  vaultAddr,
+} from "./vault.ts";
 
 export interface LabOptions {
   /** The lab's folder, absolute; made, or taken over from a crashed lab. */
@@ -105,9 +119,10 @@ async function build(
     vaultAddr: vaultAddr(address),
     awsEndpoint: awsEndpoint(address),
   };
+  const vaultOptions = { dir, address, program: join(toolchain, "vault"), env, signal };
   const [vault, , ssh] = await allOf([
     phase("Vault initialised and unsealed", async () => {
-      const started = await startVault({ dir, address, program: join(toolchain, "vault"), env, signal });
+      const started = await startVault(vaultOptions);
       atEnd(() => endService(started.process));
       return started;
     }),
@@ -149,6 +164,7 @@ async function build(
     if (what.order === "kill") await hosts.kill(what.address, what.how, what.keepData);
     if (what.order === "follow") await hosts.follow();
     if (what.order === "wake") hosts.wake(what.address);
+    if (what.order === "vault") await turnVault(vaultOptions, vault, what.how);
     if (what.order === "boot") return { hosts: [await hosts.bootExisting(what.name, what.address)] };
     return { hosts: hosts.hosts() };
   });
@@ -161,17 +177,17 @@ async function build(
   return { ...(await openLab(dir)), dir, tenants, hosts, phases, stop };
 }
 
-/**
- * Tokens of people: one with just the three roles that day-to-day work takes, so that a missing right shows, and one
- * who may destroy keys and nothing else.
- */
-async function writePeople(dir: string, vault: { addr: string; rootToken: string }): Promise<void> {
-  const [operator, shredder] = await Promise.all([
-    personToken(vault, "operator", ["platform-admin", "stack-operator", "tenant-deployer"]),
-    personToken(vault, "shredder", ["key-shredder"]),
-  ]);
-  await writeSecret(dir, "operator-token", operator);
-  await writeSecret(dir, "shredder-token", shredder);
+/** Ends the Vault hard and, unless it is to stay `stopped`, starts it again: on its data, or on none. */
+async function turnVault(
+  options: VaultOptions,
+  vault: LabVault,
+  how: "lost" | "restarted" | "stopped",
+): Promise<void> {
+  await endService(vault.process, 0);
+  if (how === "lost") await destroyVaultData(options.dir);
+  if (how === "stopped") return;
+  // 501: not initialised; 503: sealed.
+  vault.process = await runVault({ ...options, signal: undefined }, how === "lost" ? [501] : [501, 503]);
 }
 
 async function writeSettings(place: Place, address: string): Promise<void> {
@@ -181,6 +197,12 @@ async function writeSettings(place: Place, address: string): Promise<void> {
     ssh: { user: "root", identity_file: join(place.dir, "id_ed25519") },
     pulumi: { project_dir: join(place.dir, "project") },
     notify: notifySection(address),
+    backup: {
+      bucket: BACKUP_BUCKET,
+      kms_key: BACKUP_KEY_ALIAS,
+      recovery_public_keys: ["offline-recovery.pub.pem"],
+      metrics_file: join("metrics", "vault-backup.prom"),
+    },
   };
   await writeFile(join(place.dir, "recovery.yaml"), stringify(settings));
 }

@@ -14,6 +14,7 @@ import { order, WAYS_TO_DIE, type WayToDie } from "./control.ts";
 import type { Report } from "./daemon.ts";
 import { shellExports, withoutForeign } from "./environment.ts";
 import { holderOf } from "./folder.ts";
+import { renewLogins } from "./logins.ts";
 import { isReady, openLab } from "./place.ts";
 import { vaultCall } from "./vault.ts";
 
@@ -28,6 +29,9 @@ const USAGE = `Usage: npm run lab -- [WORD] [--dir FOLDER]
       --keep-data      the data volume survives
   new-host NAME        boot another host that no cloud knows, with an empty disk, and print its address
       --address IP     there, instead of at a new address: a dead host installed again
+  lose-vault           destroy Vault's process and data; an empty Vault starts at the same address
+  restart-vault        end Vault's process and start it on the same data: it comes back sealed
+  new-logins           new tokens for people and secret ids for automation, as after a restore
   down                 end the lab and remove its folder
 
   --bare               when starting: servers only, nothing provisioned, for a first \`pulumi up\` by hand
@@ -50,6 +54,9 @@ const WORDS: Record<string, (dir: string, rest: string[], flags: Flags) => Promi
   status: printStatus,
   "kill-vps": killVps,
   "new-host": newHost,
+  "lose-vault": loseVault,
+  "restart-vault": restartVault,
+  "new-logins": newLogins,
   down,
 };
 
@@ -229,6 +236,23 @@ async function killVps(dir: string, [name = ""]: string[], flags: Flags): Promis
 async function newHost(dir: string, [name = ""]: string[], { address }: Flags): Promise<void> {
   const { hosts } = await order(dir, { order: "boot", name, address });
   for (const host of hosts) process.stdout.write(`${host.address}\n`);
+}
+
+async function loseVault(dir: string): Promise<void> {
+  await order(dir, { order: "vault", how: "lost" });
+  process.stdout.write(
+    `Vault is lost; an empty one is at its address. Bring it back: npx runbook restore-vault --date latest < ${join(dir, "unseal-keys")}\n`,
+  );
+}
+
+async function restartVault(dir: string): Promise<void> {
+  await order(dir, { order: "vault", how: "restarted" });
+  process.stdout.write("Vault was restarted, and is sealed.\n");
+}
+
+async function newLogins(dir: string): Promise<void> {
+  await renewLogins(dir);
+  process.stdout.write('New logins are there: eval "$(npm run -s lab -- env)"\n');
 }
 
 async function down(dir: string): Promise<void> {

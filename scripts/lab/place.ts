@@ -17,9 +17,14 @@ export interface OpenLab {
   operatorToken: string;
   /** Of a person who is key-shredder and nothing else. */
   shredderToken: string;
+  /** Of a person who is vault-restorer and nothing else. */
+  restorerToken: string;
   /** What automation logs in with as `system`; empty in a bare lab, where no stack has made the AppRole. */
   systemRoleId: string;
   systemSecretId: string;
+  /** The same for `backup-operator`. */
+  backupRoleId: string;
+  backupSecretId: string;
   /** The lab's own variables. */
   variables: Record<string, string>;
   /** A whole environment with the person's token. */
@@ -60,16 +65,21 @@ export async function openLab(dir: string): Promise<OpenLab> {
     awsEndpoint,
   };
   const [rootToken, operatorToken] = [await read("root-token"), await read("operator-token")];
-  const shredderToken = await read("shredder-token");
-  const [systemRoleId, systemSecretId] = (await Promise.all(
-    ["system-role-id", "system-secret-id"].map((name) => read(name).catch(() => "")),
-  )) as [string, string];
+  const [shredderToken, restorerToken] = [await read("shredder-token"), await read("restorer-token")];
+  const [systemRoleId, systemSecretId, backupRoleId, backupSecretId] = (await Promise.all(
+    ["system-role-id", "system-secret-id", "backup-role-id", "backup-secret-id"].map((name) =>
+      read(name).catch(() => ""),
+    ),
+  )) as [string, string, string, string];
   const variables = labVariables(place, {
     operator: operatorToken,
     root: rootToken,
     shredder: shredderToken,
+    restorer: restorerToken,
     systemRoleId,
     systemSecretId,
+    backupRoleId,
+    backupSecretId,
   });
   const env = labEnvironment(place, variables);
   return {
@@ -77,8 +87,11 @@ export async function openLab(dir: string): Promise<OpenLab> {
     rootToken,
     operatorToken,
     shredderToken,
+    restorerToken,
     systemRoleId,
     systemSecretId,
+    backupRoleId,
+    backupSecretId,
     variables,
     env,
     rootEnv: { ...env, VAULT_TOKEN: rootToken },

@@ -7,10 +7,10 @@ import { allOf } from "./all-of.ts";
 import { run } from "./children.ts";
 import { AMI, makeZone } from "./cloud.ts";
 import type { Hypervisor } from "./hypervisor.ts";
-import { type OpenLab, writeSecret } from "./place.ts";
+import { writeAppRoles } from "./logins.ts";
+import type { OpenLab } from "./place.ts";
 import { configureStack, platformConfig, pulumi, tenantConfig, upPlatform, upTenant } from "./project.ts";
 import type { LabTenant } from "./tenants.ts";
-import { appRole } from "./vault.ts";
 
 /** Does a part of the start, timed and told of by its title. */
 export type Phase = <T>(title: string, work: () => Promise<T>) => Promise<T>;
@@ -31,19 +31,12 @@ export async function provision(
     ...tenants.map((tenant) => prepareTenant(lab, tenant, hosts, sshPublicKey)),
   ]);
   await allOf([
-    writeSystem(lab),
+    writeAppRoles(dir, { addr: lab.place.vaultAddr, rootToken: lab.rootToken }),
     ...tenants.map(async (tenant) => {
       await phase(`${tenant.id} onboarded`, () => onboard(dir, tenant, lab.env));
       await phase(`${tenant.id} stack`, () => pulumi(dir, lab.env, upTenant(tenant), signal));
     }),
   ]);
-}
-
-/** What an operator gives to automation: the AppRole's two halves. */
-async function writeSystem({ place, rootToken }: OpenLab): Promise<void> {
-  const { roleId, secretId } = await appRole({ addr: place.vaultAddr, rootToken }, "system");
-  await writeSecret(place.dir, "system-role-id", roleId);
-  await writeSecret(place.dir, "system-secret-id", secretId);
 }
 
 /** Makes what a tenant's stack takes for granted: its DNS zone, its host (`provider: existing`), its configuration. */

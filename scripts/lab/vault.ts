@@ -2,7 +2,7 @@
 // declares (mounts, policies, audit devices) isn't set up here, so that the stack is what makes it.
 
 import type { ChildProcess } from "node:child_process";
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
@@ -21,26 +21,20 @@ export interface LabVault {
   process: ChildProcess;
 }
 
-/** Starts, initialises and unseals a Vault; writes `unseal-keys` (a share a line) and `root-token` into `dir`. */
-export async function startVault(options: {
+export interface VaultOptions {
   dir: string;
   address: string;
   /** The vault executable. */
   program: string;
   env: NodeJS.ProcessEnv;
   signal: AbortSignal | undefined;
-}): Promise<LabVault> {
-  const { dir, address } = options;
-  const addr = vaultAddr(address);
-  await mkdir(join(dir, "vault", "data"), { recursive: true });
-  await writeFile(join(dir, "vault", "vault.hcl"), configuration(dir, address));
-  const child = startService(options.program, ["server", `-config=${join(dir, "vault", "vault.hcl")}`], {
-    env: options.env,
-    lab: dir,
-    log: join(dir, "logs", "vault.log"),
-    cwd: dir,
-  });
-  await answering(addr, child, [501], options.signal);
+}
+
+/** Starts, initialises and unseals a Vault; writes `unseal-keys` (a share a line) and `root-token` into `dir`. */
+export async function startVault(options: VaultOptions): Promise<LabVault> {
+  const { dir } = options;
+  const addr = vaultAddr(options.address);
+  const child = await runVault(options, [501]);
   const made = Initialised.parse(
     await vaultCall(addr, undefined, "PUT", "sys/init", {
       secret_shares: SHARES,
@@ -56,6 +50,45 @@ export async function startVault(options: {
   return { addr, rootToken: made.root_token, process: child };
 }
 
+/** Starts the server on whatever data is there. @param states what its health page is to answer before this resolves. */
+export async function runVault(options: VaultOptions, states: number[]): Promise<ChildProcess> {
+  const { dir, address } = options;
+  await mkdir(join(dir, "vault", "data"), { recursive: true });
+  await writeFile(join(dir, "vault", "vault.hcl"), configuration(dir, address));
+  const child = startService(options.program, ["server", `-config=${join(dir, "vault", "vault.hcl")}`], {
+    env: options.env,
+    lab: dir,
+    log: join(dir, "logs", "vault.log"),
+    cwd: dir,
+  });
+  await answering(vaultAddr(address), child, states, options.signal);
+  return child;
+}
+
+/** Destroys everything that the Vault of `dir` kept, once its process is gone. */
+export const destroyVaultData = (dir: string): Promise<void> =>
+  rm(join(dir, "vault", "data"), { recursive: true, force: true });
+
+/** A new root token, by the key shares in `dir`: of a restored Vault the old one is revoked. Writes `root-token`. */
+export async function newRootToken(dir: string, addr: string): Promise<string> {
+  const shares = (await readFile(join(dir, "unseal-keys"), "utf8")).trim().split("\n").slice(0, THRESHOLD);
+  await vaultCall(addr, undefined, "DELETE", "sys/generate-root/attempt");
+  const { nonce, otp } = Attempt.parse(
+    await vaultCall(addr, undefined, "PUT", "sys/generate-root/attempt", {}),
+  );
+  let encoded = "";
+  for (const key of shares) {
+    const answer = await vaultCall(addr, undefined, "PUT", "sys/generate-root/update", { key, nonce });
+    encoded = Attempted.parse(answer).encoded_token;
+  }
+  const pad = Buffer.from(otp);
+  const token = Buffer.from(
+    Buffer.from(encoded, "base64").map((byte, at) => byte ^ (pad[at] ?? 0)),
+  ).toString();
+  await writeFile(join(dir, "root-token"), `${token}\n`, { mode: 0o600 });
+  return token;
+}
+
 /** A person as an operator has one: a token with an entity and just these policies. Resolves to the token. */
 export async function personToken(
   vault: { addr: string; rootToken: string },
@@ -65,7 +98,9 @@ export async function personToken(
   const call = (method: string, path: string, body?: unknown): Promise<unknown> =>
     vaultCall(vault.addr, vault.rootToken, method, path, body);
   const mounts = Mounts.parse(await call("GET", "sys/auth"));
-  const entity = Entity.parse(await call("POST", "identity/entity", { name }));
+  // By name, since a restored Vault knows the person already.
+  await call("POST", `identity/entity/name/${name}`, {});
+  const entity = Entity.parse(await call("GET", `identity/entity/name/${name}`));
   await call("POST", "identity/entity-alias", {
     name,
     canonical_id: entity.data.id,
@@ -112,6 +147,8 @@ export async function vaultCall(
 }
 
 const Initialised = z.object({ keys_base64: z.array(z.string()), root_token: z.string() });
+const Attempt = z.object({ nonce: z.string(), otp: z.string() });
+const Attempted = z.object({ encoded_token: z.string() });
 const Mounts = z.object({ data: z.object({ "token/": z.object({ accessor: z.string() }) }) });
 const Entity = z.object({ data: z.object({ id: z.string() }) });
 const RoleId = z.object({ data: z.object({ role_id: z.string() }) });

@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { basename, join } from "node:path";
-import { MOTO_PYTHON, toolchainBin } from "./paths.ts";
+import { BREAK_GLASS_PYTHON, MOTO_PYTHON, toolchainBin } from "./paths.ts";
 
 const RECORD = join(toolchainBin(), ".ready.json");
 
@@ -26,17 +26,24 @@ export function binIsReady(): boolean {
   }
 }
 
-/** Makes the directory's content out of the executables given and moto's Python. Only under the set-up's lock. */
+/** By the name on PATH. A link would do for every program but Python, which finds its packages by its path. */
+const PYTHONS = new Map([
+  ["moto-python", MOTO_PYTHON],
+  ["break-glass-python", BREAK_GLASS_PYTHON],
+]);
+
+/** Makes the directory's content out of the executables given and the Pythons. Only under the set-up's lock. */
 export function fillBin(executables: string[]): void {
   const bin = toolchainBin();
   mkdirSync(bin, { recursive: true });
   rmSync(RECORD, { force: true });
   const links = new Map(executables.map((file) => [basename(file), file]));
   for (const [name, target] of links) put(name, (file) => symlinkSync(target, file));
-  // A link would do for every program but Python, which finds its packages by the path it was called by.
-  const script = `#!/bin/sh\nexec '${MOTO_PYTHON}' "$@"\n`;
-  put("moto-python", (file) => writeFileSync(file, script, { mode: 0o755 }));
-  const names = [...links.keys(), "moto-python"];
+  for (const [name, python] of PYTHONS) {
+    const script = `#!/bin/sh\nexec '${python}' "$@"\n`;
+    put(name, (file) => writeFileSync(file, script, { mode: 0o755 }));
+  }
+  const names = [...links.keys(), ...PYTHONS.keys()];
   for (const name of readdirSync(bin))
     if (!names.includes(name)) rmSync(join(bin, name), { recursive: true });
   const record = Object.fromEntries(names.map((name) => [name, fingerprint(join(bin, name))]));
@@ -52,7 +59,7 @@ function put(name: string, make: (file: string) => void): void {
 }
 
 function fingerprint(file: string): string {
-  const target = realpathSync(basename(file) === "moto-python" ? MOTO_PYTHON : file);
+  const target = realpathSync(PYTHONS.get(basename(file)) ?? file);
   const { size, mtimeMs } = statSync(target);
   return `${target} ${size} ${mtimeMs}`;
 }

@@ -32,12 +32,12 @@ async function equip(): Promise<void> {
   await withLock(join(CACHE, "lock"), waiting, async (lock) => {
     if (ready()) return;
     // Loaded only when there is something to do, which is rare.
-    const { obtainMoto } = await import("./moto.ts");
+    const { obtainPythons } = await import("./pythons.ts");
     const { obtain } = await import("./obtain.ts");
     const { PULUMI, VAULT } = await import("./programs.ts");
     const packages = missingPackages();
     if (packages.length > 0) await aptInstall(packages, lock);
-    await obtainMoto(lock);
+    await obtainPythons(lock);
     fillBin([...(await obtain(PULUMI, lock)), ...(await obtain(VAULT, lock))]);
   });
 }

@@ -11,6 +11,9 @@ export const VAULT_VERSION = "1.21.0";
 
 export const REPOSITORY = fileURLToPath(new URL("../..", import.meta.url));
 export const REQUIREMENTS_FILE = fileURLToPath(new URL("requirements.txt", import.meta.url));
+export const BREAK_GLASS_REQUIREMENTS = fileURLToPath(
+  new URL("../../docs/examples/break-glass/requirements.txt", import.meta.url),
+);
 
 /** The toolchain's part of the cache. It may be removed at any time when no lab runs: set-up makes it again. */
 export const CACHE = join(
@@ -28,9 +31,16 @@ export const MOTO_DIR = join(CACHE, `moto-${digest(readFileSync(REQUIREMENTS_FIL
 /** moto's Python; start the server with `MOTO_PYTHON -m moto.server`. */
 export const MOTO_PYTHON = join(MOTO_DIR, "bin", "python");
 
-/** The directory for PATH: `pulumi` (with its language hosts, where it came with any), `vault`, `moto-python`. */
+/** The same for the Python in which a backup is opened without this project. */
+export const BREAK_GLASS_DIR = join(CACHE, `break-glass-${digest(readFileSync(BREAK_GLASS_REQUIREMENTS))}`);
+export const BREAK_GLASS_PYTHON = join(BREAK_GLASS_DIR, "bin", "python");
+
+/**
+ * The directory for PATH: `pulumi` (with its language hosts, where it came with any), `vault`, `moto-python`,
+ * `break-glass-python`.
+ */
 export function toolchainBin(): string {
-  return join(CACHE, `bin-${digest([PULUMI_DIR, VAULT_DIR, MOTO_DIR].join("\n"))}`);
+  return join(CACHE, `bin-${digest([PULUMI_DIR, VAULT_DIR, MOTO_DIR, BREAK_GLASS_DIR].join("\n"))}`);
 }
 
 function digest(content: string | Buffer): string {

@@ -86,6 +86,10 @@ const STATEMENTS: Readonly<Record<BackupRole, (at: Places) => object[]>> = {
   restorer: (at) => [
     allow("Open", ["kms:Decrypt", "kms:DescribeKey"], at.wrappingKey),
     allow("Report", ["s3:PutObject"], inBackups(at, "restored-*.json")),
+    // A backup brings tenants back that were offboarded since: the tombstones say which.
+    allow("Tombstones", ["s3:GetObject", "s3:GetObjectVersion"], `arn:aws:s3:::${at.auditName}/tombstones/*`),
+    // What everybody did since the backup stands in the audit log, by version since a later overwrite takes nothing back.
+    allow("History", ["s3:GetObjectVersion"], `arn:aws:s3:::${at.auditName}/audit/*`),
   ],
 };
 

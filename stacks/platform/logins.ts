@@ -89,7 +89,7 @@ export class Logins extends pulumi.ComponentResource {
 
   #createCiLogin(login: CiLogin): void {
     const backend = this.#createJwtBackend("ci", login);
-    for (const role of ["tenant-deployer", "drift-reader"] as const) {
+    for (const role of ["tenant-deployer", "drift-reader", "backup-operator"] as const) {
       new JwtRole(
         `ci-${role}`,
         {

@@ -84,7 +84,9 @@ export const ROLE_RULES: Readonly<Record<Role, readonly Rule[]>> = {
     ...SELF,
     { path: "sys/storage/raft/snapshot", may: ["read", "create", "update"] },
     { path: "sys/storage/raft/snapshot-force", may: ["create", "update"] },
+    // Whether there is anything to be lost, and of which day it is.
     ...LIST,
+    { path: `${KV_MOUNT}/data/${CANARY}/admin`, may: ["read"] },
   ],
   "backup-operator": [
     ...SELF,

@@ -10,6 +10,7 @@ export interface Running {
   /** Resolves as soon as its progress contains `mark`; fails if it ends without. */
   said(mark: string): Promise<void>;
   signal(name: NodeJS.Signals): void;
+  readonly pid: number;
   /** How it ended: its exit code (null if it was killed), and all its progress. */
   readonly ended: Promise<{ code: number | null; stderr: string }>;
 }
@@ -49,6 +50,7 @@ function control(child: ChildProcess): Running {
       return promise;
     },
     signal: (name) => void child.kill(name),
+    pid: child.pid ?? 0,
     ended: end.promise,
   };
 }

@@ -7,10 +7,8 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { z } from "zod";
 import { thisHolder } from "../../runbooks/lib/holder.ts";
 import { canLogIn, decrypt, dns, readRecord, versions } from "../../scripts/drill/doors.ts";
-import { AMI, awsClient, makeZone } from "../../scripts/lab/cloud.ts";
-import { order } from "../../scripts/lab/control.ts";
-import { configureStack, makeStack, tenantConfig } from "../../scripts/lab/project.ts";
-import { ACME, GLOBEX, type LabTenant } from "../../scripts/lab/tenants.ts";
+import { awsClient } from "../../scripts/lab/cloud.ts";
+import type { LabTenant } from "../../scripts/lab/tenants.ts";
 import {
   AUDIT_BUCKET,
   BACKUP_BUCKET,
@@ -24,6 +22,7 @@ import { withFaults } from "./faults.ts";
 import { hostless } from "./hostless.ts";
 import { begin, killedAt } from "./killed.ts";
 import { addressOf, hosts, killVps, lab, pulumi, runbook, vault } from "./lab.ts";
+import { living } from "./living.ts";
 import { rebuild } from "./rebuilt.ts";
 import { withWindow } from "./vault-window.ts";
 
@@ -52,24 +51,6 @@ const args = (tenant: LabTenant, ...more: string[]): string[] => [
 const offboard = (tenant: LabTenant, env: Record<string, string> = {}) => runbook(args(tenant), { env });
 const onboard = (tenant: LabTenant, ...more: string[]) =>
   runbook(["onboard-tenant", "--tenant", tenant.id, "--domain", tenant.domain, "--yes", ...more]);
-
-/** A tenant with a stack of its own, up. */
-async function living(id: string, provider: LabTenant["provider"]): Promise<LabTenant> {
-  const template = provider === "ec2" ? ACME : GLOBEX;
-  const tenant = { ...template, id: tenantId(id), domain: `${id}.example` };
-  const { dir, awsEndpoint } = lab.place;
-  const [zoneId, [host], sshPublicKey] = await Promise.all([
-    makeZone(awsEndpoint, tenant.domain),
-    provider === "existing" ? order(dir, { order: "boot", name: id }).then((answer) => answer.hosts) : [],
-    readFile(join(dir, "id_ed25519.pub"), "utf8"),
-    makeStack(dir, lab.env, tenantStack(tenant.id)),
-    onboard(tenant).then((done) => expect(done.code, done.stderr).toBe(0)),
-  ]);
-  const place = { zoneId, ami: AMI, sshPublicKey: sshPublicKey.trim(), address: host?.address };
-  await configureStack(dir, tenantStack(tenant.id), tenantConfig(tenant, place));
-  await rebuild(tenant);
-  return tenant;
-}
 
 const s3 = new S3Client({ ...awsClient(lab.place.awsEndpoint), forcePathStyle: true });
 afterAll(() => s3.destroy());

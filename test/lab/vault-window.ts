@@ -3,7 +3,9 @@ import { readFile, writeFile } from "node:fs/promises";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { type AddressInfo, createServer as createDoor } from "node:net";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
+import { pipeline } from "node:stream/promises";
 import { lab } from "./lab.ts";
 
 /** What becomes of an answer that Vault has given: a promise to wait for first, or `lost`. */
@@ -20,15 +22,17 @@ export interface Window {
  * Runs `work` with a window on the lab's Vault and settings that belong to it.
  * @param fate is asked once per answer, with `METHOD path`.
  * @param gate is asked once per request, before Vault has it: a promise to wait for first.
+ * @param snapshot stands between Vault's snapshots and whoever reads them.
  */
 export async function withWindow<T>(
   work: (window: Window) => Promise<T>,
   fate: (call: string) => Fate = () => undefined,
   gate: (call: string) => Promise<unknown> | undefined = () => undefined,
+  snapshot?: (archive: Readable, answer: ServerResponse) => Promise<void>,
 ): Promise<T> {
   const calls: string[] = [];
   const server = createServer((request, response) => {
-    void pass(request, response, calls, fate, gate).catch(() => response.destroy());
+    void pass(request, response, calls, fate, gate, snapshot).catch(() => response.destroy());
   });
   const door = createDoor((socket) => {
     socket.once("data", (first) => {
@@ -58,6 +62,7 @@ async function pass(
   calls: string[],
   fate: (call: string) => Fate,
   gate: (call: string) => Promise<unknown> | undefined,
+  snapshot: ((archive: Readable, answer: ServerResponse) => Promise<void>) | undefined,
 ): Promise<void> {
   const call = `${request.method} ${request.url?.replace(/^\/v1\//, "")}`;
   calls.push(call);
@@ -71,6 +76,11 @@ async function pass(
     headers,
     ...(body.length === 0 ? {} : { body }),
   });
+  if (call === "GET sys/storage/raft/snapshot" && answer.ok && answer.body !== null) {
+    response.writeHead(200, { "content-type": "application/gzip", connection: "close" });
+    const archive = Readable.fromWeb(answer.body);
+    return snapshot === undefined ? pipeline(archive, response) : snapshot(archive, response);
+  }
   const text = await answer.text();
   const becomes = fate(call);
   if (becomes === "lost") {

@@ -6,6 +6,7 @@ import { AuditLog, type AuditLogOptions, appendWaiting } from "../../../runbooks
 import { verifyChain } from "../../../runbooks/lib/audit-chain.ts";
 import { AuditSpool } from "../../../runbooks/lib/audit-spool.ts";
 import { AuditStore } from "../../../runbooks/lib/audit-store.ts";
+import { BackupSection, backupOf } from "../../../runbooks/lib/backup-settings.ts";
 import { RunbookError } from "../../../runbooks/lib/errors.ts";
 import { registerSecret } from "../../../runbooks/lib/redact.ts";
 import type { Settings } from "../../../runbooks/lib/settings.ts";
@@ -29,7 +30,7 @@ function settings(log = path): Settings {
     ssh: { user: "root", identity_file: undefined },
     pulumi: { project_dir: folder },
     notify: undefined,
-    backup: { after_response: undefined },
+    backup: backupOf(BackupSection.parse({}), String),
   };
 }
 

@@ -1,5 +1,5 @@
-// The toolchain's set-up as a whole, on an empty cache, against a local release server. moto's environment is put
-// into the cache beforehand: installing it takes too long for a test and has its own proof in every lab.
+// The toolchain's set-up as a whole, on an empty cache, against a local release server. The Python environments
+// are put into the cache beforehand: installing them takes too long for a test and has its own proof in every lab.
 import { type ChildProcessByStdio, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readdirSync, rmSync, truncateSync } from "node:fs";
@@ -53,13 +53,14 @@ beforeEach(async () => {
         "--input-type=module",
         "-e",
         `import * as p from ${JSON.stringify(join(REPOSITORY, "scripts/toolchain/paths.ts"))};
-         console.log(JSON.stringify({ bin: p.toolchainBin(), moto: p.MOTO_PYTHON }));`,
+         console.log(JSON.stringify({ bin: p.toolchainBin(), moto: p.MOTO_PYTHON, glass: p.BREAK_GLASS_PYTHON }));`,
       ],
       { env, encoding: "utf8" },
     ),
   );
   bin = paths.bin;
   writePrograms(dirname(paths.moto), { python: program("the Python of moto") });
+  writePrograms(dirname(paths.glass), { python: program("the Python of break-glass") });
 });
 afterEach(async () => {
   await server[Symbol.asyncDispose]();
@@ -95,6 +96,7 @@ test("an empty cache is filled, and every program runs from the one directory fo
   expect(printed("pulumi-language-nodejs")).toBe("host");
   expect(printed("vault")).toBe(`Vault v${VAULT_VERSION}`);
   expect(printed("moto-python")).toBe("the Python of moto");
+  expect(printed("break-glass-python")).toBe("the Python of break-glass");
 });
 
 test("with nothing to do it fetches nothing, prints nothing when quiet, and takes well under a second", async () => {

@@ -89,6 +89,7 @@ describe("Vault", () => {
     });
     const roles = program.all("vault:jwt/authBackendRole:AuthBackendRole");
     expect(roles.map(({ name, inputs }) => [name, inputs.boundClaims, inputs.tokenPolicies]).sort()).toEqual([
+      ["ci-backup-operator", { repository: "acme/mail" }, ["backup-operator"]],
       ["ci-drift-reader", { repository: "acme/mail" }, ["drift-reader"]],
       ["ci-tenant-deployer", { repository: "acme/mail" }, ["tenant-deployer"]],
       ["people-platform-admin", { groups: "mail-admins,leads" }, ["platform-admin"]],

@@ -1,0 +1,198 @@
+// A backup goes into a Vault: an empty one is initialised first, of one that holds data a sealed snapshot is kept. From
+// the first change on whatever goes wrong leaves something that the same command finishes.
+import { createWriteStream, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
+import type { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { setTimeout as sleep } from "node:timers/promises";
+import { CANARY } from "../../stacks/names.ts";
+import type { Manifest } from "./backup-records.ts";
+import { automationKey, recoveryKeys } from "./backup-settings.ts";
+import { Canary } from "./canary.ts";
+import { RunbookError } from "./errors.ts";
+import { Meter, piped } from "./piped.ts";
+import { leaveTokens, type Target } from "./restore-target.ts";
+import type { Run } from "./runbook.ts";
+import { seal } from "./seal.ts";
+import type { SealedVault } from "./sealed-vault.ts";
+import type { Settings } from "./settings.ts";
+import { ArchiveCheck } from "./snapshot-archive.ts";
+import { Vault } from "./vault.ts";
+import { statusOf } from "./vault-error.ts";
+
+export interface Putting {
+  readonly settings: Settings;
+  readonly sealed: SealedVault;
+  readonly target: Target;
+  readonly manifest: Manifest;
+  readonly shares: readonly string[];
+  /** The plain archive, as a new stream each time. */
+  readonly archive: () => Promise<Readable>;
+  /** Where a sealed snapshot of what is overwritten is kept. */
+  readonly keepIn: string;
+}
+
+type PutRun = Pick<Run<unknown>, "change" | "progress">;
+
+/** @throws RunbookError incomplete (5) for whatever goes wrong once the target was touched. */
+export async function putBackup(run: PutRun, putting: Putting): Promise<void> {
+  const { sealed, target, manifest, shares } = putting;
+  let vault = target.state === "empty" || target.state === "live" ? target.vault : undefined;
+  if (target.state === "live") {
+    await run.change(`keep what is there, sealed, in ${putting.keepIn}`, () => keep(putting, vault));
+  }
+  if (target.state === "new") {
+    const { shares: n, threshold: t } = manifest;
+    vault = await run.change(`initialise it with ${n} key shares, of which ${t} open it`, () =>
+      initialise(putting).catch(goesOn),
+    );
+  }
+  await run.change("stream the backup into it", async () => {
+    const onBytes = (bytes: number) => run.progress(`  ${Math.floor(bytes / 1_048_576)} MiB of the backup`);
+    const plain = await putting.archive().catch(goesOn);
+    const archive = piped(plain, [new Meter(onBytes)], (error) => error as Error);
+    await vault?.upload("sys/storage/raft/snapshot-force", archive).catch(goesOn);
+    if (vault !== undefined) await awaitTaken(run, sealed, vault, manifest).catch(goesOn);
+  });
+  await run.change("open it with the key shares of the Vault that was backed up", async () => {
+    await mustHaveReadItsSeal(sealed, manifest);
+    await open(run, sealed, manifest, shares).catch(goesOn);
+  });
+}
+
+/** Seconds that Vault may take to replace its data, and for which its refusals must last to mean that it has. */
+const TAKEN_S = 120;
+const REFUSED_S = 15;
+
+/**
+ * Vault says 204 before it has gone over to the snapshot. One with other keys seals itself then; one that has the very
+ * keys of the snapshot goes on without a word (seen with 1.21), and is known by its canary, or by that it no longer knows
+ * the token.
+ */
+async function awaitTaken(run: PutRun, sealed: SealedVault, vault: Vault, manifest: Manifest): Promise<void> {
+  const start = performance.now();
+  let refusedSince: number | undefined;
+  for (;;) {
+    // Between two states it may answer nothing at all.
+    if ((await sealed.status().catch(() => undefined))?.sealed) return;
+    const seen = await seenIn(vault, manifest);
+    if (seen === "taken") return;
+    const now = performance.now();
+    refusedSince = seen === "refused" ? (refusedSince ?? now) : undefined;
+    if (refusedSince !== undefined && now - refusedSince > REFUSED_S * 1000) return;
+    if (now - start > TAKEN_S * 1000) break;
+    run.progress(`  waiting for ${Math.round((now - start) / 1000)} s until it has gone over to the backup`);
+    await sleep(300);
+  }
+  throw new RunbookError(`Vault took the snapshot, and hasn't gone over to it ${TAKEN_S} s later`, {
+    exit: "incomplete",
+    next: "vault status   # and Vault's own log; then the same command again",
+  });
+}
+
+async function seenIn(vault: Vault, { canary }: Manifest): Promise<"taken" | "refused" | undefined> {
+  try {
+    const there = await vault.record(CANARY, "admin", Canary);
+    return there?.version === canary.version && there.data.nonce === canary.nonce ? "taken" : undefined;
+  } catch (error) {
+    return error instanceof RunbookError && statusOf(error.cause) === 403 ? "refused" : undefined;
+  }
+}
+
+/** Unseals it and waits until it answers. */
+export async function open(
+  run: Pick<Run<unknown>, "progress">,
+  sealed: SealedVault,
+  manifest: Manifest,
+  shares: readonly string[],
+): Promise<void> {
+  await sealed.unseal(shares);
+  await sealed.awaitActive(manifest.audit_paths, { onProgress: run.progress });
+}
+
+/**
+ * Vault reads how many shares it has at its start: one that was initialised with other numbers than the backup's refuses
+ * the right shares until then (seen with 1.21). @throws RunbookError incomplete (5) with the command.
+ */
+export async function mustHaveReadItsSeal(sealed: SealedVault, manifest: Manifest): Promise<void> {
+  const { type, t, n } = await sealed.status();
+  const { seal_type, threshold, shares } = manifest;
+  if (type !== seal_type) {
+    throw new RunbookError(
+      `Vault at ${sealed.access.addr} is sealed by ${type}, and the one that was backed up by ${seal_type}`,
+      {
+        exit: "refused",
+        next: "give the new Vault the same `seal` in its configuration, then run this again",
+      },
+    );
+  }
+  if (type !== "shamir" || (t === threshold && n === shares)) return;
+  throw new RunbookError(
+    `Vault at ${sealed.access.addr} still counts on ${t} of ${n} key shares, and the backup's has ${threshold} of ${shares}: it learns that at its next start`,
+    {
+      exit: "incomplete",
+      next: "on Vault's server: systemctl restart vault   # then the same command again: it goes on from there",
+    },
+  );
+}
+
+async function initialise({ sealed, manifest, shares }: Putting): Promise<Vault> {
+  if (manifest.seal_type !== "shamir") {
+    throw new RunbookError(`The Vault that was backed up opens itself by ${manifest.seal_type}`, {
+      exit: "refused",
+      next: `vault operator init -recovery-shares=${manifest.shares} -recovery-threshold=${manifest.threshold}   # then set VAULT_TOKEN to the root token that it shows, and run this again`,
+    });
+  }
+  // In this process's memory alone: they open a Vault with nothing in it, and nothing at all once it is overwritten.
+  const made = await sealed.init(manifest.shares, manifest.threshold);
+  await sealed.unseal(made.shares.slice(0, manifest.threshold));
+  await sealed.awaitActive();
+  const vault = Vault.withToken({ ...sealed.access, token: made.rootToken });
+  await leaveTokens(vault, shares);
+  return vault;
+}
+
+/** Where the snapshot of a Vault that is overwritten goes unless the operator says otherwise. */
+export const keptSnapshot = (settings: Settings, at: Date): string =>
+  join(
+    dirname(settings.audit.log),
+    `before-restore-${at.toISOString().replaceAll(/[-:]|\.\d+/g, "")}.vault-snapshot.enc`,
+  );
+
+/** Sealed to the keys of the backups; nothing plain ever reaches the disk. */
+async function keep({ settings, keepIn }: Putting, vault: Vault | undefined): Promise<void> {
+  if (vault === undefined) throw new Error("a live Vault is changed with a login only");
+  const asIs = (error: unknown) => error as Error;
+  try {
+    const snapshot = await vault.download("sys/storage/raft/snapshot");
+    const whole = piped(snapshot, [new ArchiveCheck(0)], asIs);
+    const keys = [automationKey(settings), ...recoveryKeys(settings)];
+    const context = { purpose: "penguinmails-vault-before-restore", made: new Date().toISOString() };
+    const file = createWriteStream(keepIn, { flags: "wx", mode: 0o600, flush: true });
+    await pipeline(await seal(whole, keys, context), file);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") rmSync(keepIn, { force: true });
+    throw new RunbookError(
+      `What Vault holds can't be kept in ${keepIn}, so nothing was changed: ${(error as Error).message}`,
+      {
+        exit: error instanceof RunbookError && error.exitCode === 3 ? "permission" : "failed",
+        next: "mend that, or name another place with --keep FILE; then run this again",
+        cause: error,
+      },
+    );
+  }
+}
+
+/** The target was touched: the exit code says that this must be finished. */
+function goesOn(error: unknown): never {
+  if (!(error instanceof RunbookError) || error.exitCode === 5) throw error;
+  const { next } = error;
+  throw new RunbookError(`The restore isn't finished: ${error.message}`, {
+    exit: "incomplete",
+    next:
+      next === undefined || next.includes("again")
+        ? next
+        : `${next}; then the same command again: it goes on`,
+    cause: error,
+  });
+}

@@ -1,0 +1,44 @@
+// One way of a snapshot to or from the bucket, in a process of its own: `backup-way.ts FOLDER plain|seal|open MIB [VERSION]`.
+// Prints how long it took and the most memory that the process had.
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { BackupStore } from "../../runbooks/lib/backup-store.ts";
+import { Meter, piped } from "../../runbooks/lib/piped.ts";
+import { open, seal } from "../../runbooks/lib/seal.ts";
+import { aesKeyFile, recoveryPublicKey } from "../../runbooks/lib/seal-keys.ts";
+import { ArchiveCheck } from "../../runbooks/lib/snapshot-archive.ts";
+import { raftArchive } from "./raft-archive.ts";
+
+const [, , folder = "", way = "", mib = "0", versionId = ""] = process.argv;
+const store = new BackupStore("bench", "backup", process.env);
+const key = `backups/2026-01-01/${way === "plain" ? "plain" : "vault-snapshot.enc"}`;
+const aes = aesKeyFile(join(folder, "backup.key"));
+const asIs = (error: unknown) => error as Error;
+// The server's first answer and the loading of libraries are no part of the rate.
+await store.putJson("backups/warm-up", {});
+const { seconds, id } = await timed();
+const { maxRSS, userCPUTime, systemCPUTime } = process.resourceUsage();
+const cpuSeconds = (userCPUTime + systemCPUTime) / 1e6;
+process.stdout.write(
+  JSON.stringify({ seconds, cpuSeconds, peakMiB: Math.round(maxRSS / 1024), versionId: id }),
+);
+
+async function timed(): Promise<{ seconds: number; id: string }> {
+  await import("@aws-crypto/client-node");
+  const start = performance.now();
+  const id = await act();
+  return { seconds: (performance.now() - start) / 1000, id };
+}
+
+async function act(): Promise<string> {
+  if (way === "open") {
+    const opened = await open(await store.read({ key, versionId }), aes);
+    for await (const _chunk of piped(opened, [new Meter(), new ArchiveCheck()], asIs));
+    return versionId;
+  }
+  const archive = raftArchive({ stateBytes: Number(mib) * 1_048_576 });
+  if (way === "plain") return (await store.upload(key, archive)).versionId;
+  const recovery = recoveryPublicKey(readFileSync(join(folder, "recovery.pub.pem"), "utf8"));
+  const whole = piped(archive, [new Meter(), new ArchiveCheck()], asIs);
+  return (await store.upload(key, await seal(whole, [aes, recovery], {}))).versionId;
+}
