@@ -132,6 +132,18 @@ describe("verify-backup --restore", { timeout: 300_000 }, () => {
     expect(stderr).toContain("--restore takes one backup");
   });
 
+  test("needs no right to mount where users may make namespaces", async () => {
+    const main = join(REPOSITORY, "runbooks", "main.ts");
+    const [command = "", ...args] = [
+      // Whoever isn't root has none anyway.
+      ...(process.geteuid?.() === 0 ? ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"] : []),
+      ...[main, "verify-backup", "--restore"],
+    ];
+    const { code, stderr } = await program(command, args, { env: NO_VAULT, input: shares().join("\n") });
+    expect(code, stderr).toBe(0);
+    expect(readdirSync(away)).toEqual([]);
+  });
+
   test("where namespaces can't be made says what is missing, asks nobody for shares and starts no Vault", async () => {
     // A user namespace in which no further one may be made, and no capability is left.
     const locked =
