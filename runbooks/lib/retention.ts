@@ -115,7 +115,6 @@ class Kept {
   constructor(all: Map<string, CatalogEntry>, count: number) {
     this.#all = all;
     this.#oldest = [...all.keys()].sort().at(-count);
-    if (all.size < count) this.#oldest = undefined;
   }
 
   has(place: string, object: ObjectVersion): boolean {

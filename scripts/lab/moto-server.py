@@ -4,6 +4,7 @@ Arguments: address, port, prefix of the lab's /24, first and last host number of
 which the lab takes orders.
 """
 
+import datetime
 import http.client
 import json
 import os
@@ -18,6 +19,8 @@ from moto.ec2.models import elastic_block_store, elastic_ip_addresses, instances
 from moto.ec2.models import ec2_backends  # noqa: E402
 from moto.iam import access_control  # noqa: E402
 from moto.route53.models import Route53Backend  # noqa: E402
+from moto.s3.models import FakeKey  # noqa: E402
+from moto.s3.responses import S3Response  # noqa: E402
 
 
 def taken() -> set:
@@ -109,6 +112,38 @@ def permitted_like_aws(self, *args, **kwargs):
 
 
 access_control.IAMPolicyStatement.is_action_permitted = permitted_like_aws
+
+get_key = S3Response._key_response_get
+
+
+def get_key_like_s3(self, query, key_name):
+    """S3 says how long an object is locked to whoever asks for that alone; moto answers with the object itself."""
+    if "retention" not in query:
+        return get_key(self, query, key_name)
+    self.data["Action"] = "GetObjectRetention"
+    self._authenticate_and_authorize_s3_action(bucket_name=self.bucket_name, key_name=key_name)
+    key, _ = self._get_key()
+    if key.lock_mode is None:
+        code = "NoSuchObjectLockConfiguration"
+        return 404, {"content-type": "application/xml"}, f"<Error><Code>{code}</Code></Error>"
+    lock = f"<Mode>{key.lock_mode}</Mode><RetainUntilDate>{key.lock_until}</RetainUntilDate>"
+    return 200, {"content-type": "application/xml"}, f"<Retention>{lock}</Retention>"
+
+
+S3Response._key_response_get = get_key_like_s3
+
+set_metadata = FakeKey.set_metadata
+
+
+def set_metadata_and_age(self, metadata, replace=False):
+    """A test can't wait for a day: an object may say itself when it was uploaded (ISO 8601, UTC, without a zone)."""
+    set_metadata(self, metadata, replace)
+    uploaded = self._metadata.get("x-amz-meta-lab-uploaded")
+    if uploaded is not None:
+        self.last_modified = datetime.datetime.fromisoformat(uploaded)
+
+
+FakeKey.set_metadata = set_metadata_and_age
 
 change_records = Route53Backend.change_resource_record_sets
 one_change = threading.Lock()

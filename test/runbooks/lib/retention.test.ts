@@ -114,6 +114,12 @@ describe("retention, as a table", () => {
       go: ["2026-02-03 02:00"],
     },
     {
+      what: "of two good ones of the newest day too",
+      all: ["2026-02-02", "2026-02-03 02:00", "2026-02-03 14:00"],
+      now: "2026-02-03",
+      go: ["2026-02-03 02:00"],
+    },
+    {
       what: "but both, if the older one is its month's first",
       all: ["2026-02-03 02:00", "2026-02-03 14:00", "2026-02-04"],
       now: "2026-02-04",
@@ -221,6 +227,13 @@ describe("retention, as a table", () => {
       at("2026-02-03"),
     );
     expect(backups.map(({ keep }) => keep)).toEqual([true, true, true, true]);
+  });
+
+  test("two that differ don't either: what one of them keeps, the other keeps", () => {
+    const one = backup("2026-02-03 11:00!");
+    const other = { ...backup("2026-02-03 09:00!"), object: one.object };
+    const { backups } = planRetention(catalog([one, other, backup("2026-02-03 10:00")]), at("2026-02-03"));
+    expect(backups.map(({ keep }) => keep)).toEqual([true, true, true]);
   });
 
   test("when it was uploaded says nothing: not after a copy to another bucket either", () => {
