@@ -12,6 +12,8 @@ import socket
 import sys
 import threading
 
+import xmltodict
+
 address, port, prefix, first, last, control = sys.argv[1:7]
 os.environ["MOTO_PORT"] = port
 
@@ -20,7 +22,8 @@ from moto.ec2.models import ec2_backends  # noqa: E402
 from moto.iam import access_control  # noqa: E402
 from moto.route53.models import Route53Backend  # noqa: E402
 from moto.s3.models import FakeKey  # noqa: E402
-from moto.s3.responses import S3Response  # noqa: E402
+from moto.s3.exceptions import S3AccessDeniedError  # noqa: E402
+from moto.s3.responses import ACTION_MAP, S3Response  # noqa: E402
 
 
 def taken() -> set:
@@ -113,6 +116,10 @@ def permitted_like_aws(self, *args, **kwargs):
 
 access_control.IAMPolicyStatement.is_action_permitted = permitted_like_aws
 
+# The rights that S3 asks for; moto takes them for those to read and to write the object. The last one found counts.
+ACTION_MAP["KEY"]["GET"] |= {"retention": "GetObjectRetention", "legal-hold": "GetObjectLegalHold"}
+ACTION_MAP["KEY"]["PUT"] |= {"retention": "PutObjectRetention", "legal-hold": "PutObjectLegalHold"}
+
 get_key = S3Response._key_response_get
 
 
@@ -120,7 +127,7 @@ def get_key_like_s3(self, query, key_name):
     """S3 says how long an object is locked to whoever asks for that alone; moto answers with the object itself."""
     if "retention" not in query:
         return get_key(self, query, key_name)
-    self.data["Action"] = "GetObjectRetention"
+    self._set_action("KEY", "GET", query)
     self._authenticate_and_authorize_s3_action(bucket_name=self.bucket_name, key_name=key_name)
     key, _ = self._get_key()
     if key.lock_mode is None:
@@ -131,6 +138,31 @@ def get_key_like_s3(self, query, key_name):
 
 
 S3Response._key_response_get = get_key_like_s3
+
+authorize = S3Response._authenticate_and_authorize_s3_action
+delete_keys = S3Response._bucket_response_delete_keys
+
+
+def authorize_like_s3(self, bucket_name=None, key_name=None):
+    """S3 lets anybody ask it to delete many objects, and then asks for the right to delete each of them."""
+    if key_name is not None or self.data.get("Action") != "DeleteObject":
+        authorize(self, bucket_name=bucket_name, key_name=key_name)
+
+
+def delete_keys_like_s3(self, bucket_name, authenticated=True):
+    """Where S3 refuses some of them, this refuses all."""
+    objects = xmltodict.parse(self.body, force_list=["Object"])["Delete"]["Object"]
+    for one in objects:
+        self.data["Action"] = "DeleteObjectVersion" if one.get("VersionId") else "DeleteObject"
+        try:
+            authorize(self, bucket_name=bucket_name, key_name=one["Key"])
+        except S3AccessDeniedError:
+            authenticated = False
+    return delete_keys(self, bucket_name, authenticated)
+
+
+S3Response._authenticate_and_authorize_s3_action = authorize_like_s3
+S3Response._bucket_response_delete_keys = delete_keys_like_s3
 
 set_metadata = FakeKey.set_metadata
 

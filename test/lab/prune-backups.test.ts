@@ -1,6 +1,5 @@
 // `runbook prune-backups` on real buckets of its own: what stays, what goes, and that neither a kill nor a rival makes it
 // take a backup that it mustn't. What lies in a bucket is looked at with a client of the test's own.
-import { createHash } from "node:crypto";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import {
@@ -14,30 +13,26 @@ import {
 import { describe, expect, test } from "vitest";
 import { parse, stringify } from "yaml";
 import { readMetrics } from "../../runbooks/lib/backup-metrics.ts";
-import { Manifest, Opened } from "../../runbooks/lib/backup-records.ts";
-import { backupDay, backupKey, dayOf, MANIFEST, markName, SNAPSHOT } from "../../stacks/names.ts";
+import { type BackupDay, backupKey, dayOf, MANIFEST, SNAPSHOT } from "../../stacks/names.ts";
+import {
+  ago,
+  firstOfMonth,
+  partsOf,
+  type Seeded,
+  seedBackup,
+  seedMark,
+  seedSome,
+  type Version,
+} from "../runbooks/lib/fixtures/seeded-backup.ts";
 import { AUTOMATION, events, run, s3 } from "./backup.ts";
 import { begin } from "./killed.ts";
 import { lab, runbook } from "./lab.ts";
 import { withS3Window } from "./s3-window.ts";
 
 const DAY = 86_400_000;
-const ago = (days: number) =>
-  backupDay(new Date(Date.now() - days * DAY).toISOString().slice(0, 10)) ?? fail();
-const firstOfMonth = (day: string) => backupDay(`${day.slice(0, 7)}-01`) ?? fail();
-function fail(): never {
-  throw new Error("no day");
-}
 let count = 0;
-
-interface Version {
-  Key: string;
-  VersionId: string;
-}
-interface Seeded {
-  snapshot: Version;
-  manifest: Version;
-  mark: Version | undefined;
+function fail(): never {
+  throw new Error("it is missing");
 }
 
 /** A bucket of its own, as the platform stack makes it, and settings that name it. */
@@ -63,73 +58,15 @@ class Place {
   }
 
   /** Puts an object that says it was uploaded on that day. */
-  async put(Key: string, Body: string, uploaded: string = ago(0)): Promise<Version> {
+  put = async (Key: string, Body: string, uploaded: string = ago(0)): Promise<Version> => {
     const Metadata = { "lab-uploaded": `${uploaded}T02:10:00` };
     const { VersionId } = await s3.send(new PutObjectCommand({ Bucket: this.Bucket, Key, Body, Metadata }));
     return { Key, VersionId: VersionId ?? "" };
-  }
+  };
 
-  /** A backup of that day at that hour. */
-  async backup(day: ReturnType<typeof ago>, hour = 2, opened = true): Promise<Seeded> {
-    const text = `sealed ${day} ${hour}`;
-    const snapshot = await this.put(backupKey(day, SNAPSHOT), text, day);
-    const sha = createHash("sha256").update(text).digest("hex");
-    const written = `${day}T${String(hour).padStart(2, "0")}:00:00Z`;
-    const canary = { date: day, nonce: "n".repeat(32), version: 1, written, raft_index: 7 };
-    const body = Manifest.parse({
-      format: 1,
-      date: day,
-      run: "seeded",
-      created: written,
-      seconds: 1,
-      object: snapshot.Key,
-      version_id: snapshot.VersionId,
-      plain_bytes: 1,
-      plain_sha256: sha,
-      sealed_bytes: text.length,
-      sealed_sha256: sha,
-      sealed_to: [{ provider: "aws-kms", key: "arn" }],
-      canary,
-      raft_index: 8,
-      raft_term: 3,
-      vault_version: "1.21.0",
-      cluster_name: "lab",
-      cluster_id: "id",
-      seal_type: "shamir",
-      shares: 3,
-      threshold: 2,
-      audit_paths: [],
-      tenants: [],
-    });
-    const manifest = await this.put(backupKey(day, MANIFEST), JSON.stringify(body), day);
-    const mark = opened ? await this.mark(day, snapshot, sha, canary, new Date(written)) : undefined;
-    return { snapshot, manifest, mark };
-  }
-
-  async mark(
-    day: ReturnType<typeof ago>,
-    snapshot: Version,
-    plain_sha256: string,
-    canary: object,
-    at: Date,
-  ): Promise<Version> {
-    const fields = { format: 1, date: day, version_id: snapshot.VersionId, plain_sha256, canary };
-    const mark = Opened.parse({ ...fields, key: "k", run: "seeded", at: at.toISOString(), seconds: 1 });
-    return this.put(backupKey(day, markName("opened", at)), JSON.stringify(mark), day);
-  }
-
-  /** Three that go, since each is the older one of its day and no month's first, and one that a dead run left. */
-  async some(): Promise<{ stay: Seeded[]; go: Seeded[]; left: Version }> {
-    const days = [ago(69), ago(68), ago(67)];
-    const stay = [await this.backup(ago(3), 14), await this.backup(ago(0))];
-    for (const first of new Set(days.map(firstOfMonth))) stay.push(await this.backup(first, 0));
-    const go: Seeded[] = [];
-    for (const day of days) {
-      go.push(await this.backup(day, 2));
-      stay.push(await this.backup(day, 3));
-    }
-    return { stay, go, left: await this.put(backupKey(ago(66), SNAPSHOT), "its run died", ago(66)) };
-  }
+  backup = (day: BackupDay, hour = 2, opened = true): Promise<Seeded> =>
+    seedBackup(this.put, day, hour, opened);
+  some = () => seedSome(this.put);
 
   async versions(): Promise<Version[]> {
     const found: Version[] = [];
@@ -151,11 +88,6 @@ class Place {
   prune = (env: Record<string, string> = {}) => run(["prune-backups"], { ...this.env, ...env });
 }
 
-const partsOf = ({ snapshot, manifest, mark }: Seeded): Version[] => [
-  snapshot,
-  manifest,
-  ...(mark === undefined ? [] : [mark]),
-];
 const names = (versions: Version[]): string[] =>
   versions.map(({ Key, VersionId }) => `${Key} ${VersionId}`).sort();
 const without = (all: Version[], gone: Version[]): string[] => {
@@ -291,22 +223,13 @@ describe("prune-backups", () => {
     const { go, left } = await place.some();
     const { snapshot } = go[0] ?? fail();
     const day = ago(69);
-    const canary = {
-      date: day,
-      nonce: "n".repeat(32),
-      version: 1,
-      written: `${day}T02:00:00Z`,
-      raft_index: 7,
-    };
     const marks: Version[] = [];
     for (let first = 0; first < 1_010; first += 50) {
       const batch = Array.from(
         { length: 50 },
         (_, n) => new Date(Date.parse(`${day}T05:00:00Z`) + (first + n) * 1000),
       );
-      marks.push(
-        ...(await Promise.all(batch.map((at) => place.mark(day, snapshot, "a".repeat(64), canary, at)))),
-      );
+      marks.push(...(await Promise.all(batch.map((at) => seedMark(place.put, day, snapshot, at)))));
     }
     const before = await place.versions();
     expect(before.length).toBeGreaterThan(1_050);

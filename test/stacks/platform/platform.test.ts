@@ -242,7 +242,9 @@ describe("IAM roles", () => {
 
   it("backup seals and stores, and neither opens nor deletes", () => {
     expect(may("backup", "kms:GenerateDataKey", at.wrappingKey)).toBe(true);
-    expect(may("backup", "s3:PutObject", OBJECTS)).toBe(true);
+    for (const name of ["vault-snapshot.enc", "manifest.json"])
+      expect(may("backup", "s3:PutObject", `arn:aws:s3:::b/backups/*/${name}`)).toBe(true);
+    expect(may("backup", "s3:PutObject", OBJECTS)).toBe(false);
     expect(may("backup", "kms:Decrypt", at.wrappingKey)).toBe(false);
     expect(may("backup", "s3:DeleteObject", OBJECTS)).toBe(false);
     expect(may("backup", "s3:DeleteObjectVersion", OBJECTS)).toBe(false);
