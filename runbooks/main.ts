@@ -23,6 +23,7 @@ export const RUNBOOKS: Record<string, string> = {
   "offboard-tenant": "take a tenant away for good: account, host, DNS, credentials, key",
   "onboard-tenant": "make a new tenant's first credentials and encrypt them into Vault",
   "respond-to-compromise": "rotate compromised credentials of one or many tenants and tell everybody",
+  "prune-backups": "delete backups of Vault that the retention lets go, and what dead runs left",
   resume: "finish the rotations that dead runs left, and send the notices that wait",
   "recover-credentials":
     "give a rebuilt mail host its tenant's credentials back and prove them by logging in",

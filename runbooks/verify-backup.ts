@@ -14,6 +14,7 @@ import { readKeyShares } from "./lib/key-shares.ts";
 import { checkBackup, openBackup } from "./lib/open-backup.ts";
 import { keepProof, proveRestore } from "./lib/prove-restore.ts";
 import type { Result } from "./lib/report.ts";
+import { firstOfMonths, openedUntil } from "./lib/retention.ts";
 import { defineRunbook, type Run } from "./lib/runbook.ts";
 import type { SealKey } from "./lib/seal-keys.ts";
 import { requireThrowawayVault } from "./lib/throwaway-vault.ts";
@@ -78,10 +79,14 @@ async function verify(run: VerifyRun): Promise<Result> {
       failed.push({ backup, error });
     }
   }
-  const good = catalog.backups.filter(
-    (one) => one.opened.length > 0 || opened.some(({ backup }) => backup === one),
-  );
-  for (const { backup } of opened) if (isItsMonthsFirst(backup, good)) await keepForAYear(run, store, backup);
+  const marked = catalog.backups.map((one) => {
+    const now = opened.filter(({ backup }) => backup === one).map(({ mark }) => mark);
+    return { ...one, opened: [...one.opened, ...now] };
+  });
+  const good = openedUntil(marked, new Date());
+  const first = firstOfMonths(good);
+  for (const { backup } of opened)
+    if (first.get(backup.day.slice(0, 7))?.object === backup.object) await keepForAYear(run, store, backup);
 
   const result = { bucket: store.bucket, opened: opened.map(({ mark }) => row(mark)), restored: null };
   if (failed.length > 0) {
@@ -163,10 +168,6 @@ async function restoreOne(
 
 /** What is kept for a year must not be deletable before; the lock of every day's is shorter. */
 const MONTHLY_LOCK_DAYS = 366;
-
-/** @param good the newest first, as in the catalog. */
-const isItsMonthsFirst = ({ day, object }: CatalogEntry, good: readonly CatalogEntry[]): boolean =>
-  good.findLast((one) => one.day.slice(0, 7) === day.slice(0, 7))?.object === object;
 
 async function keepForAYear(run: VerifyRun, store: BackupStore, backup: CatalogEntry): Promise<void> {
   const until = new Date(Date.parse(backup.day) + MONTHLY_LOCK_DAYS * 86_400_000);

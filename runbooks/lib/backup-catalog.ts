@@ -22,8 +22,15 @@ export interface CatalogEntry {
 export interface Catalog {
   /** The newest first: by the day in the name, then by the canary's time. */
   readonly backups: readonly CatalogEntry[];
-  /** What is no backup though it looks like a part of one, and why. */
-  readonly broken: readonly { readonly object: ObjectVersion; readonly why: string }[];
+  /** What is no backup though it looks like a part of one. */
+  readonly broken: readonly Broken[];
+}
+
+export interface Broken {
+  readonly object: ObjectVersion;
+  readonly why: string;
+  /** It isn't what a dead run leaves: damaged, forged, or of another release. Nothing but a person may judge it. */
+  readonly unclear: boolean;
 }
 
 const AT_ONCE = 16;
@@ -52,43 +59,58 @@ export function assemble(versions: readonly ObjectVersion[], documents: readonly
   const opened = marksOf(documents, "opened", Opened);
   const restored = marksOf(documents, "restored", Restored);
   const backups: CatalogEntry[] = [];
-  const broken: { object: ObjectVersion; why: string }[] = [];
+  const broken: Broken[] = [];
   const spokenFor = new Set<ObjectVersion>();
   for (const { object, content } of documents.filter((one) => one.object.kind === "manifest")) {
-    const manifest = Manifest.safeParse(content);
-    const snapshot = manifest.success
-      ? snapshots.get(`${manifest.data.object} ${manifest.data.version_id}`)
-      : undefined;
-    if (!manifest.success)
-      broken.push({ object, why: `not a manifest: ${manifest.error.issues[0]?.message}` });
-    else if (manifest.data.date !== object.day || (snapshot !== undefined && snapshot.day !== object.day))
-      broken.push({ object, why: `the manifest of another day: ${manifest.data.date}` });
-    else if (snapshot === undefined) broken.push({ object, why: "its snapshot is gone" });
-    else if (snapshot.bytes !== manifest.data.sealed_bytes)
-      broken.push({
-        object,
-        why: `its snapshot has ${snapshot.bytes} bytes, and not ${manifest.data.sealed_bytes}`,
-      });
-    else {
-      spokenFor.add(snapshot);
-      const of = <T extends { version_id: string; date: BackupDay }>(
-        marks: { object: ObjectVersion; mark: T }[],
-      ) => marks.filter(({ mark }) => mark.version_id === snapshot.versionId && mark.date === object.day);
-      const [itsOpened, itsRestored] = [of(opened), of(restored)];
-      backups.push({
-        day: object.day,
-        manifest: manifest.data,
-        manifestObject: object,
-        object: snapshot,
-        opened: itsOpened.map(({ mark }) => mark),
-        restored: itsRestored.map(({ mark }) => mark),
-        marks: [...itsOpened, ...itsRestored].map((one) => one.object),
-      });
+    const found = snapshotOf(object, content, snapshots);
+    if ("why" in found) {
+      broken.push({ object, ...found });
+      continue;
     }
+    const { manifest, snapshot } = found;
+    spokenFor.add(snapshot);
+    const of = <T extends { version_id: string; date: BackupDay }>(
+      marks: { object: ObjectVersion; mark: T }[],
+    ) => marks.filter(({ mark }) => mark.version_id === snapshot.versionId && mark.date === object.day);
+    const [itsOpened, itsRestored] = [of(opened), of(restored)];
+    const marks = [...itsOpened, ...itsRestored].map((one) => one.object);
+    for (const mark of marks) spokenFor.add(mark);
+    backups.push({
+      day: object.day,
+      manifest,
+      manifestObject: object,
+      object: snapshot,
+      opened: itsOpened.map(({ mark }) => mark),
+      restored: itsRestored.map(({ mark }) => mark),
+      marks,
+    });
   }
   for (const object of snapshots.values())
-    if (!spokenFor.has(object)) broken.push({ object, why: "no manifest speaks of it: its run did not end" });
+    if (!spokenFor.has(object))
+      broken.push({ object, why: "no manifest speaks of it: its run did not end", unclear: false });
+  const read = new Set([...opened, ...restored].map(({ object }) => object));
+  for (const { object } of documents.filter((one) => one.object.kind !== "manifest")) {
+    if (!read.has(object)) broken.push({ object, why: "not a mark", unclear: true });
+    else if (!spokenFor.has(object)) broken.push({ object, why: "its backup is gone", unclear: false });
+  }
   return { backups: backups.sort(newestFirst), broken };
+}
+
+/** The snapshot that a manifest speaks of, or why there is none. */
+function snapshotOf(
+  object: ObjectVersion,
+  content: unknown,
+  snapshots: ReadonlyMap<string, ObjectVersion>,
+): { manifest: Manifest; snapshot: ObjectVersion } | Omit<Broken, "object"> {
+  const { success, data: manifest, error } = Manifest.safeParse(content);
+  if (!success) return { why: `not a manifest: ${error.issues[0]?.message}`, unclear: true };
+  const snapshot = snapshots.get(`${manifest.object} ${manifest.version_id}`);
+  if (manifest.date !== object.day || (snapshot !== undefined && snapshot.day !== object.day))
+    return { why: `the manifest of another day: ${manifest.date}`, unclear: true };
+  if (snapshot === undefined) return { why: "its snapshot is gone", unclear: false };
+  if (snapshot.bytes === manifest.sealed_bytes) return { manifest, snapshot };
+  const why = `its snapshot has ${snapshot.bytes} bytes, and not ${manifest.sealed_bytes}`;
+  return { why, unclear: true };
 }
 
 /** The newest one that isn't dated in the future: a clock was wrong, or somebody wants to be restored. */

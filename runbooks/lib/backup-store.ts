@@ -27,10 +27,21 @@ export interface Stored {
   sha256: string;
 }
 
+/** A version that the bucket didn't delete, and its reason. */
+export interface Refused {
+  object: ObjectVersion;
+  why: string;
+  /** These credentials may not: nothing that passes with time. */
+  denied: boolean;
+}
+
 export interface Unfinished {
   key: string;
   uploadId: string;
 }
+
+/** As many as S3 takes in one request. */
+const DELETED_AT_ONCE = 1_000;
 
 /** S3 takes 10,000 parts: of this size, 80 GiB. Four are under way at a time. */
 const PART_BYTES = 8 * 1_048_576;
@@ -122,14 +133,49 @@ export class BackupStore {
 
   /** Until when nobody can delete this version; undefined when it isn't locked. */
   async lockedUntil(at: { key: string; versionId: string }): Promise<Date | undefined> {
-    return (await this.#lock(at)).ObjectLockRetainUntilDate;
+    return (await this.#lock(at))?.RetainUntilDate;
+  }
+
+  /** Somebody holds this version for a court, without an end. */
+  async onLegalHold({ key, versionId }: { key: string; versionId: string }): Promise<boolean> {
+    const at = { Bucket: this.bucket, Key: key, VersionId: versionId };
+    const hold = await this.#ask(`look whether ${key} is held`, ({ sdk, s3 }) =>
+      unlessUnlocked(s3.send(new sdk.GetObjectLegalHoldCommand(at))),
+    );
+    return hold?.LegalHold?.Status === "ON";
+  }
+
+  /**
+   * Deletes these versions for good, and no other: nothing is hidden by a marker. A version that is gone already counts
+   * as deleted.
+   * @returns those that the bucket refused; only what it confirms counts as deleted.
+   * @throws RunbookError (exit 1 or 3) when it answers nothing at all.
+   */
+  async remove(objects: readonly ObjectVersion[]): Promise<Refused[]> {
+    const refused: Refused[] = [];
+    for (let at = 0; at < objects.length; at += DELETED_AT_ONCE) {
+      const batch = objects.slice(at, at + DELETED_AT_ONCE);
+      const Objects = batch.map(({ key, versionId }) => ({ Key: key, VersionId: versionId }));
+      const answer = await this.#ask(`delete ${batch.length} versions`, ({ sdk, s3 }) =>
+        s3.send(new sdk.DeleteObjectsCommand({ Bucket: this.bucket, Delete: { Objects } })),
+      );
+      const deleted = new Set((answer.Deleted ?? []).map(({ Key, VersionId }) => `${Key} ${VersionId}`));
+      for (const object of batch.filter(({ key, versionId }) => !deleted.has(`${key} ${versionId}`))) {
+        const error = answer.Errors?.find(
+          ({ Key, VersionId }) => Key === object.key && (VersionId ?? object.versionId) === object.versionId,
+        );
+        const why = error?.Message ?? error?.Code ?? "no reason given";
+        refused.push({ object, why, denied: error?.Code === "AccessDenied" });
+      }
+    }
+    return refused;
   }
 
   /** Locks a version for longer; never for less. Returns false where the bucket has no Object Lock. */
   async lockUntil(at: { key: string; versionId: string }, until: Date): Promise<boolean> {
-    const { ObjectLockMode, ObjectLockRetainUntilDate } = await this.#lock(at);
-    if ((ObjectLockRetainUntilDate?.getTime() ?? 0) >= until.getTime()) return true;
-    const Retention = { Mode: ObjectLockMode ?? ("COMPLIANCE" as const), RetainUntilDate: until };
+    const lock = await this.#lock(at);
+    if ((lock?.RetainUntilDate?.getTime() ?? 0) >= until.getTime()) return true;
+    const Retention = { Mode: lock?.Mode ?? ("COMPLIANCE" as const), RetainUntilDate: until };
     const input = { Bucket: this.bucket, Key: at.key, VersionId: at.versionId, Retention };
     return this.#ask(`lock ${at.key} until ${until.toISOString()}`, async ({ sdk, s3 }) => {
       try {
@@ -183,12 +229,13 @@ export class BackupStore {
     }
   }
 
-  /** Of whoever may see locks, HEAD shows them. */
-  #lock({ key, versionId }: { key: string; versionId: string }) {
+  /** Not by HEAD, which takes the right to read the object. */
+  async #lock({ key, versionId }: { key: string; versionId: string }) {
     const at = { Bucket: this.bucket, Key: key, VersionId: versionId };
-    return this.#ask(`look how long ${key} is locked`, ({ sdk, s3 }) =>
-      s3.send(new sdk.HeadObjectCommand(at)),
+    const lock = await this.#ask(`look how long ${key} is locked`, ({ sdk, s3 }) =>
+      unlessUnlocked(s3.send(new sdk.GetObjectRetentionCommand(at))),
     );
+    return lock?.Retention;
   }
 
   async *#pages() {
@@ -242,5 +289,17 @@ export class BackupStore {
   #open(): Promise<S3> {
     this.#opened ??= openS3(this.#env, PATIENT);
     return this.#opened;
+  }
+}
+
+/** S3 has an error of its own for an object without a lock, for a bucket without any, and for what somebody deleted. */
+const UNLOCKED = ["NoSuchObjectLockConfiguration", "InvalidRequest", "NoSuchVersion"];
+
+async function unlessUnlocked<T>(answer: Promise<T>): Promise<T | undefined> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (UNLOCKED.includes((error as Error).name)) return undefined;
+    throw error;
   }
 }

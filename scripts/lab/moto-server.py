@@ -4,12 +4,15 @@ Arguments: address, port, prefix of the lab's /24, first and last host number of
 which the lab takes orders.
 """
 
+import datetime
 import http.client
 import json
 import os
 import socket
 import sys
 import threading
+
+import xmltodict
 
 address, port, prefix, first, last, control = sys.argv[1:7]
 os.environ["MOTO_PORT"] = port
@@ -18,6 +21,9 @@ from moto.ec2.models import elastic_block_store, elastic_ip_addresses, instances
 from moto.ec2.models import ec2_backends  # noqa: E402
 from moto.iam import access_control  # noqa: E402
 from moto.route53.models import Route53Backend  # noqa: E402
+from moto.s3.models import FakeKey  # noqa: E402
+from moto.s3.exceptions import S3AccessDeniedError  # noqa: E402
+from moto.s3.responses import ACTION_MAP, S3Response  # noqa: E402
 
 
 def taken() -> set:
@@ -109,6 +115,67 @@ def permitted_like_aws(self, *args, **kwargs):
 
 
 access_control.IAMPolicyStatement.is_action_permitted = permitted_like_aws
+
+# The rights that S3 asks for; moto takes them for those to read and to write the object. The last one found counts.
+ACTION_MAP["KEY"]["GET"] |= {"retention": "GetObjectRetention", "legal-hold": "GetObjectLegalHold"}
+ACTION_MAP["KEY"]["PUT"] |= {"retention": "PutObjectRetention", "legal-hold": "PutObjectLegalHold"}
+
+get_key = S3Response._key_response_get
+
+
+def get_key_like_s3(self, query, key_name):
+    """S3 says how long an object is locked to whoever asks for that alone; moto answers with the object itself."""
+    if "retention" not in query:
+        return get_key(self, query, key_name)
+    self._set_action("KEY", "GET", query)
+    self._authenticate_and_authorize_s3_action(bucket_name=self.bucket_name, key_name=key_name)
+    key, _ = self._get_key()
+    if key.lock_mode is None:
+        code = "NoSuchObjectLockConfiguration"
+        return 404, {"content-type": "application/xml"}, f"<Error><Code>{code}</Code></Error>"
+    lock = f"<Mode>{key.lock_mode}</Mode><RetainUntilDate>{key.lock_until}</RetainUntilDate>"
+    return 200, {"content-type": "application/xml"}, f"<Retention>{lock}</Retention>"
+
+
+S3Response._key_response_get = get_key_like_s3
+
+authorize = S3Response._authenticate_and_authorize_s3_action
+delete_keys = S3Response._bucket_response_delete_keys
+
+
+def authorize_like_s3(self, bucket_name=None, key_name=None):
+    """S3 lets anybody ask it to delete many objects, and then asks for the right to delete each of them."""
+    if key_name is not None or self.data.get("Action") != "DeleteObject":
+        authorize(self, bucket_name=bucket_name, key_name=key_name)
+
+
+def delete_keys_like_s3(self, bucket_name, authenticated=True):
+    """Where S3 refuses some of them, this refuses all."""
+    objects = xmltodict.parse(self.body, force_list=["Object"])["Delete"]["Object"]
+    for one in objects:
+        self.data["Action"] = "DeleteObjectVersion" if one.get("VersionId") else "DeleteObject"
+        try:
+            authorize(self, bucket_name=bucket_name, key_name=one["Key"])
+        except S3AccessDeniedError:
+            authenticated = False
+    return delete_keys(self, bucket_name, authenticated)
+
+
+S3Response._authenticate_and_authorize_s3_action = authorize_like_s3
+S3Response._bucket_response_delete_keys = delete_keys_like_s3
+
+set_metadata = FakeKey.set_metadata
+
+
+def set_metadata_and_age(self, metadata, replace=False):
+    """A test can't wait for a day: an object may say itself when it was uploaded (ISO 8601, UTC, without a zone)."""
+    set_metadata(self, metadata, replace)
+    uploaded = self._metadata.get("x-amz-meta-lab-uploaded")
+    if uploaded is not None:
+        self.last_modified = datetime.datetime.fromisoformat(uploaded)
+
+
+FakeKey.set_metadata = set_metadata_and_age
 
 change_records = Route53Backend.change_resource_record_sets
 one_change = threading.Lock()

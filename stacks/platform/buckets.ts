@@ -96,7 +96,7 @@ export class Buckets extends pulumi.ComponentResource {
     );
     new BucketLifecycleConfiguration(
       name,
-      { bucket: bucket.id, rules: lifecycle(this.#args.noncurrentDays) },
+      { bucket: bucket.id, rules: lifecycle(deleter === undefined ? this.#args.noncurrentDays : undefined) },
       { ...child, dependsOn: versioning },
     );
   }
@@ -125,12 +125,16 @@ export function bucketPolicy(bucketName: string, deleter: string | undefined) {
   return { Version: "2012-10-17", Statement: [tlsOnly, onlyThePruner] };
 }
 
-const lifecycle = (noncurrentDays: number) => [
+/**
+ * Old versions go by themselves only where nobody has the task of deleting: a backup that a later one of its day hides
+ * is an old version too, and may be the only one of that day that opens.
+ */
+const lifecycle = (noncurrentDays: number | undefined) => [
   {
     id: "expire-noncurrent",
     status: "Enabled",
     filter: { prefix: "" },
-    noncurrentVersionExpiration: { noncurrentDays },
+    ...(noncurrentDays === undefined ? {} : { noncurrentVersionExpiration: { noncurrentDays } }),
     expiration: { expiredObjectDeleteMarker: true },
   },
   {

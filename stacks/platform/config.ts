@@ -81,7 +81,7 @@ export const platformSchema = z.object({
     .describe("COMPLIANCE: nobody can shorten a lock; GOVERNANCE: s3:BypassGovernanceRetention can"),
   noncurrentDays: days
     .default(90)
-    .describe("days until an overwritten or deleted version goes, once unlocked"),
+    .describe("days until an overwritten or deleted version in the audit bucket goes, once unlocked"),
   principals: z
     .strictObject({
       backup: z.array(arn).min(1).optional(),

@@ -3,6 +3,7 @@
 import { Role } from "@pulumi/aws/iam/role.js";
 import { RolePolicy } from "@pulumi/aws/iam/rolePolicy.js";
 import * as pulumi from "@pulumi/pulumi";
+import { MANIFEST, MARKS, SNAPSHOT } from "../names.ts";
 import { BACKUP_ROLES, type BackupRole, type RoleArns, roleName } from "./account.ts";
 import type { PlatformConfig } from "./config.ts";
 
@@ -46,27 +47,26 @@ export interface Places {
 
 /** The permissions of `role` as an IAM policy document. */
 export function permissions(role: BackupRole, at: Places) {
-  return { Version: "2012-10-17", Statement: [...STATEMENTS[role](at), ...look(at), ...audit(at)] };
+  const own = [...STATEMENTS[role](at), ...(role === "pruner" ? [] : [neverDelete(at)])];
+  return { Version: "2012-10-17", Statement: [...own, ...look(at), ...audit(at)] };
 }
 
 const STATEMENTS: Readonly<Record<BackupRole, (at: Places) => object[]>> = {
   backup: (at) => [
+    // Not the marks: whoever could store a backup and say that it was opened could have the good ones pruned.
     allow(
       "Store",
       ["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"],
-      inBackups(at, "*"),
+      [...inBackups(at, SNAPSHOT), ...inBackups(at, MANIFEST)],
     ),
+    allow("ReadBack", READ, inBackups(at, "*")),
     // GenerateDataKey: the Encryption SDK has KMS make the data key that seals the snapshot.
     allow("Seal", ["kms:GenerateDataKey", "kms:Encrypt", "kms:DescribeKey"], at.wrappingKey),
     deny("NeverOpen", ["kms:Decrypt", "kms:ReEncryptFrom"], at.wrappingKey),
-    deny(
-      "NeverDelete",
-      ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:BypassGovernanceRetention"],
-      inBackups(at, "*"),
-    ),
   ],
   verifier: (at) => [
     allow("Open", ["kms:Decrypt", "kms:DescribeKey"], at.wrappingKey),
+    allow("Read", READ, inBackups(at, "*")),
     allow(
       "Report",
       ["s3:PutObject"],
@@ -76,24 +76,44 @@ const STATEMENTS: Readonly<Record<BackupRole, (at: Places) => object[]>> = {
     allow("KeepLonger", ["s3:PutObjectRetention", "s3:GetObjectRetention"], inBackups(at, "*")),
   ],
   pruner: (at) => [
+    // What a backup is, when it was opened and how long it's locked: no snapshot, sealed as it is.
+    allow("ReadMarks", READ, [
+      ...inBackups(at, MANIFEST),
+      ...MARKS.flatMap((mark) => inBackups(at, `${mark}-*.json`)),
+    ]),
     allow(
       "Prune",
-      ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:GetObjectRetention"],
+      ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:GetObjectRetention", "s3:GetObjectLegalHold"],
       inBackups(at, "*"),
     ),
     deny("NeverPastALock", ["s3:BypassGovernanceRetention", "s3:PutObjectRetention"], "*"),
   ],
   restorer: (at) => [
     allow("Open", ["kms:Decrypt", "kms:DescribeKey"], at.wrappingKey),
+    allow("Read", READ, inBackups(at, "*")),
     allow("Report", ["s3:PutObject"], inBackups(at, "restored-*.json")),
-    // A backup brings tenants back that were offboarded since: the tombstones say which.
-    allow("Tombstones", ["s3:GetObject", "s3:GetObjectVersion"], `arn:aws:s3:::${at.auditName}/tombstones/*`),
-    // What everybody did since the backup stands in the audit log, by version since a later overwrite takes nothing back.
-    allow("History", ["s3:GetObjectVersion"], `arn:aws:s3:::${at.auditName}/audit/*`),
+    // A backup brings back whoever was offboarded since, and knows nobody who was onboarded. By version too, since a
+    // later overwrite takes nothing back.
+    allow(
+      "KnowTheTenants",
+      READ,
+      ["audit", "tombstones"].map((folder) => `arn:aws:s3:::${at.auditName}/${folder}/*`),
+    ),
   ],
 };
 
-/** Everybody lists and reads the sealed objects; the bucket's key opens the bucket's own layer only. */
+/** Also if somebody adds a policy that allows everything. */
+const neverDelete = (at: Places): object =>
+  deny(
+    "NeverDelete",
+    ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:BypassGovernanceRetention"],
+    inBackups(at, "*"),
+  );
+
+/** By version too: what is hidden or overwritten counts as well. */
+const READ = ["s3:GetObject", "s3:GetObjectVersion"];
+
+/** Everybody lists; the bucket's key opens the bucket's own layer only. */
 const look = (at: Places): object[] => [
   allow(
     "List",
@@ -105,7 +125,6 @@ const look = (at: Places): object[] => [
     ],
     [`arn:aws:s3:::${at.backupName}`, `arn:aws:s3:::${at.auditName}`],
   ),
-  allow("Read", ["s3:GetObject", "s3:GetObjectVersion"], inBackups(at, "*")),
   allow("BucketLayer", ["kms:GenerateDataKey", "kms:Decrypt"], at.bucketKey),
 ];
 

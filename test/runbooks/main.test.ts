@@ -23,7 +23,7 @@ describe("npx runbook", () => {
       const { default: runbook } = (await import(join(FOLDER, `${name}.ts`))) as { default: Runbook };
       expect(runbook.name).toBe(name);
       expect(runbook.summary).toBe(RUNBOOKS[name]);
-      expect(runbook.example).toMatch(new RegExp(`^npx runbook ${name} `));
+      expect(runbook.example).toMatch(new RegExp(`^npx runbook ${name}(?: |$)`));
       const { code, stdout } = await run(name, "--help");
       expect(stdout).toContain(runbook.example);
       for (const flag of ["--dry-run", "--json", "--yes"]) expect(stdout).toContain(flag);

@@ -179,7 +179,9 @@ describe("buckets and keys", () => {
         Condition: { Bool: { "aws:SecureTransport": "false" } },
       });
       const rules = part("BucketLifecycleConfiguration").rules as Record<string, unknown>[];
-      expect(rules.some((rule) => rule.noncurrentVersionExpiration !== undefined)).toBe(true);
+      // A backup that a later one of its day hides is the pruner's to delete, and nobody else's.
+      const expires = rules.some((rule) => rule.noncurrentVersionExpiration !== undefined);
+      expect(expires).toBe(name === "audit");
       expect(rules.some((rule) => rule.abortIncompleteMultipartUpload !== undefined)).toBe(true);
     },
   );
@@ -242,7 +244,9 @@ describe("IAM roles", () => {
 
   it("backup seals and stores, and neither opens nor deletes", () => {
     expect(may("backup", "kms:GenerateDataKey", at.wrappingKey)).toBe(true);
-    expect(may("backup", "s3:PutObject", OBJECTS)).toBe(true);
+    for (const name of ["vault-snapshot.enc", "manifest.json"])
+      expect(may("backup", "s3:PutObject", `arn:aws:s3:::b/backups/*/${name}`)).toBe(true);
+    expect(may("backup", "s3:PutObject", OBJECTS)).toBe(false);
     expect(may("backup", "kms:Decrypt", at.wrappingKey)).toBe(false);
     expect(may("backup", "s3:DeleteObject", OBJECTS)).toBe(false);
     expect(may("backup", "s3:DeleteObjectVersion", OBJECTS)).toBe(false);
@@ -257,6 +261,17 @@ describe("IAM roles", () => {
       expect(may(role, "s3:PutObject", "arn:aws:s3:::b/backups/*/restored-*.json")).toBe(true);
     }
   });
+
+  it.each(["backup", "verifier", "restorer"] as const)(
+    "%s is forbidden to delete, whatever is added to it",
+    (role) => {
+      const forbidden = statements(role).filter(
+        ({ Effect, Resource }) => Effect === "Deny" && [Resource].flat().includes(OBJECTS),
+      );
+      const actions = forbidden.flatMap(({ Action }) => Action);
+      expect(actions).toEqual(expect.arrayContaining(["s3:DeleteObject", "s3:DeleteObjectVersion"]));
+    },
+  );
 
   it("pruner deletes and opens nothing", () => {
     expect(may("pruner", "s3:DeleteObjectVersion", OBJECTS)).toBe(true);
