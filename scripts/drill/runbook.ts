@@ -13,10 +13,20 @@ export const asSystem = (lab: Lab): Login => ({
   VAULT_SECRET_ID: lab.systemSecretId,
 });
 
-/** Runs `runbook ARGS --yes --json`, as the lab's person unless told otherwise. Throws its words unless it ends with 0. */
-export async function runbook(lab: Lab, args: string[], login: Login = {}): Promise<void> {
+/** The same of whoever makes backups and opens them. */
+export const asBackup = (lab: Lab): Login => ({
+  VAULT_TOKEN: undefined,
+  VAULT_ROLE_ID: lab.backupRoleId,
+  VAULT_SECRET_ID: lab.backupSecretId,
+});
+
+/**
+ * Runs `runbook ARGS --yes --json`, as the lab's person unless told otherwise.
+ * @param input what is piped to it. Throws its words unless it ends with 0.
+ */
+export async function runbook(lab: Lab, args: string[], login: Login = {}, input = ""): Promise<void> {
   const env = { ...lab.env, ...login };
-  const done = await run("runbook", [...args, "--yes", "--json"], { env, lab: lab.dir });
+  const done = await run("runbook", [...args, "--yes", "--json"], { env, lab: lab.dir, input });
   if (done.code === 0) return;
   throw new Error(`\`runbook ${args.join(" ")}\` ended with ${done.code}:\n${done.stderr.trim()}`);
 }

@@ -17,12 +17,31 @@ type Event = z.infer<typeof Event>;
 
 /** The tenant's events in the lab's audit log, in their order. */
 export async function auditOf(dir: string, tenant: LabTenant): Promise<Event[]> {
+  const events = (await auditLines(dir)).map((line) =>
+    z.looseObject({ tenant_id: z.string().optional() }).parse(line),
+  );
+  return events.filter((event) => event.tenant_id === tenant.id).map((event) => Event.parse(event));
+}
+
+async function auditLines(dir: string): Promise<unknown[]> {
   const log = await readFile(join(dir, "audit.jsonl"), "utf8");
-  const events = log
+  return log
     .trim()
     .split("\n")
-    .map((line) => z.looseObject({ tenant_id: z.string().optional() }).parse(JSON.parse(line)));
-  return events.filter((event) => event.tenant_id === tenant.id).map((event) => Event.parse(event));
+    .map((line) => JSON.parse(line));
+}
+
+const Restored = z.object({
+  event: z.literal("vault_restored_from_backup"),
+  details: z.object({ as_of: z.iso.datetime() }),
+});
+
+/** The restores that the lab's audit log knows; `as_of` is the backup's time, in milliseconds. */
+export async function restoresOf(dir: string): Promise<{ as_of: number }[]> {
+  return (await auditLines(dir)).flatMap((line) => {
+    const parsed = Restored.safeParse(line);
+    return parsed.success ? [{ as_of: Date.parse(parsed.data.details.as_of) }] : [];
+  });
 }
 
 /** Throws unless the log has each of the two events of a response once, critical, under this incident. */
