@@ -3,7 +3,7 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
 
-const Unlinked = z.strictObject({
+export const Unlinked = z.strictObject({
   event: z.string().min(1),
   event_id: z.string().min(1),
   tenant_id: z.string().optional(),

@@ -1,6 +1,6 @@
 // The audit log as a runbook sees it. Storing an event never stops a run that is repairing something: what can't
 // be stored is spooled, the run goes on, and its end says so.
-import { eventId, RUN_FINISHED, type Severity, type Unlinked } from "./audit-chain.ts";
+import { eventId, RUN_FINISHED, type Severity, Unlinked } from "./audit-chain.ts";
 import { AuditCopies } from "./audit-copies.ts";
 import { AuditSpool } from "./audit-spool.ts";
 import { AuditStore } from "./audit-store.ts";
@@ -49,7 +49,8 @@ export class AuditLog {
    * from run, tenant and name, and one that the log has isn't stored again. Doesn't fail: see `finish`.
    */
   async append(event: NewEvent): Promise<{ event_id: string }> {
-    const unlinked: Unlinked = {
+    // Before it is in the log: one event that no reader takes would end the chain for all later ones.
+    const unlinked = Unlinked.parse({
       event: event.event,
       event_id: eventId(event.originalRun ?? this.options.runId, event.tenantId, event.event),
       ...(event.tenantId === undefined ? {} : { tenant_id: event.tenantId }),
@@ -58,7 +59,7 @@ export class AuditLog {
       ...(event.severity === undefined ? {} : { severity: event.severity }),
       details: redactDeep(event.details),
       run_id: this.options.runId,
-    };
+    });
     await this.store(unlinked);
     return { event_id: unlinked.event_id };
   }

@@ -55,6 +55,16 @@ async function failureOf(act: Promise<unknown>): Promise<RunbookError> {
 }
 
 describe("the audit log", () => {
+  it("takes no event that its readers wouldn't take: it would end the chain for all later ones", async () => {
+    const audit = logOf("run-1");
+    const broken = { event: "a" } as unknown as Parameters<typeof audit.append>[0];
+    await expect(audit.append(broken)).rejects.toThrow(/details/);
+    await audit.append({ event: "b", details: {} });
+    await audit.finish();
+    expect(lines().map(({ event }) => event)).toEqual(["b", "run_finished"]);
+    expect(whole().problem).toBeUndefined();
+  });
+
   it("creates nothing before the first event", async () => {
     const audit = logOf("run-1");
     await audit.finish();
