@@ -69,7 +69,9 @@ export function labVariables(place: Place, identities: Identities): Record<strin
     AWS_SHARED_CREDENTIALS_FILE: "/dev/null",
     AWS_EC2_METADATA_DISABLED: "true",
     PULUMI_HOME: join(place.dir, "pulumi-home"),
-    PULUMI_BACKEND_URL: `file://${join(place.dir, "state")}`,
+    // Without `skip` the engine keeps a second file beside each state, and one that is killed while it writes that leaves
+    // it empty: then no command reads the state any more ("failed to load checkpoint: EOF"). No other backend has it.
+    PULUMI_BACKEND_URL: `file://${join(place.dir, "state")}?metadata=skip`,
     PULUMI_CONFIG_PASSPHRASE_FILE: join(place.dir, "passphrase"),
     // So that `pulumi up -s tenant-acme` works from any folder, with the lab's own stack configuration.
     PULUMI_OPTION_CWD: join(place.dir, "project"),
