@@ -8,6 +8,8 @@ export interface HiddenQuestion {
   question: string;
   /** Whether that is all of it, line by line; on a terminal only. By default one line is all. */
   isComplete?: (text: string) => boolean;
+  /** On a terminal: what is said behind a line when that isn't all of it, such as what comes next. */
+  more?: (text: string) => string;
 }
 
 const CTRL_C = "\u0003";
@@ -21,15 +23,8 @@ const LONGEST = 65_536;
  * @throws RunbookError (exit 2) when nothing comes; Interrupted for Ctrl-C.
  */
 export async function readHidden(io: Pick<Io, "stdin" | "stderr">, how: HiddenQuestion): Promise<string> {
-  const { question, isComplete = () => true } = how;
-  const { stdin, stderr } = io;
-  let given: string;
-  if (stdin.isTTY === true) {
-    stderr.write(`${question} (it isn't shown): `);
-    given = await typed(stdin, isComplete).finally(() => stderr.write("\n"));
-  } else {
-    given = await piped(stdin);
-  }
+  const { question } = how;
+  const given = io.stdin.isTTY === true ? await typed(io, how) : await piped(io.stdin);
   const secret = given.trim();
   if (secret === "")
     throw new RunbookError(`${question}: nothing was given`, {
@@ -49,7 +44,9 @@ async function piped(stdin: Io["stdin"]): Promise<string> {
   return text;
 }
 
-function typed(stdin: Io["stdin"], isComplete: (text: string) => boolean): Promise<string> {
+/** All of it in one go: a terminal that is let go between two lines shows what is typed just then. */
+function typed({ stdin, stderr }: Pick<Io, "stdin" | "stderr">, how: HiddenQuestion): Promise<string> {
+  const { question, isComplete = () => true, more } = how;
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   let text = "";
   const take = (chunk: Buffer | string) => {
@@ -59,7 +56,10 @@ function typed(stdin: Io["stdin"], isComplete: (text: string) => boolean): Promi
       if (BACKSPACE.includes(key)) text = text.slice(0, -1);
       else text += key === "\r" ? "\n" : key;
       if (text.length > LONGEST) return reject(new RunbookError("that is too long", { exit: "usage" }));
-      if (text.endsWith("\n") && text.trim() !== "" && isComplete(text)) return resolve(text);
+      const line = text.endsWith("\n") ? text.slice(text.lastIndexOf("\n", text.length - 2) + 1) : "";
+      if (line.trim() === "") continue;
+      if (isComplete(text)) return resolve(text);
+      if (more !== undefined) stderr.write(more(text));
     }
   };
   const ended = () => resolve(text);
@@ -67,10 +67,12 @@ function typed(stdin: Io["stdin"], isComplete: (text: string) => boolean): Promi
   stdin.on("data", take);
   stdin.once("end", ended);
   stdin.resume();
+  stderr.write(`${question} (it isn't shown): `);
   return promise.finally(() => {
     stdin.off("data", take);
     stdin.off("end", ended);
     stdin.setRawMode?.(false);
     stdin.pause();
+    stderr.write("\n");
   });
 }

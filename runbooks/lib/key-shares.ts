@@ -12,33 +12,47 @@ export interface SealShares {
   seal_type?: string | undefined;
 }
 
-type Asking = Pick<Run<unknown>, "hidden" | "interactive" | "note">;
-
 /**
  * As many shares as open the Vault, as they were typed (base64 or hexadecimal); none for auto-unseal. On standard input
  * there may be more lines than that: those behind are checked like the others, and left out.
- * @throws RunbookError (exit 2) that names the share which can't be one. A terminal is asked again instead.
+ * @throws RunbookError (exit 2) that names the share which can't be one. At a terminal it is asked for again instead.
  */
-export async function readKeyShares(run: Asking, seal: SealShares): Promise<string[]> {
+export async function readKeyShares(
+  run: Pick<Run<unknown>, "hidden" | "interactive">,
+  seal: SealShares,
+): Promise<string[]> {
   if ((seal.seal_type ?? "shamir") !== "shamir") return [];
   const shares = run.interactive ? await typed(run, seal) : await piped(run, seal);
   return shares.slice(0, seal.threshold);
 }
 
-async function typed(run: Asking, seal: SealShares): Promise<string[]> {
-  const shares: string[] = [];
-  while (shares.length < seal.threshold) {
-    const share = await run.hidden({ question: `key share ${shares.length + 1} of ${seal.threshold}` });
-    registerShare(share);
-    const problem = problemOf(share, shares, seal);
-    if (problem === undefined) shares.push(share);
-    // A whole set of them is too much to type again for one slip.
-    else await run.note(problem);
-  }
-  return shares;
+/** A whole set of them is too much to type again for one slip. */
+async function typed(run: Pick<Run<unknown>, "hidden">, seal: SealShares): Promise<string[]> {
+  const ask = (number: number) => `key share ${number} of ${seal.threshold}`;
+  const text = await run.hidden({
+    question: ask(1),
+    isComplete: (soFar) => usable(soFar, seal).shares.length >= seal.threshold,
+    more: (soFar) => {
+      const { shares, problem } = usable(soFar, seal);
+      return `\n${problem === undefined ? "" : `${problem}\n`}${ask(shares.length + 1)}: `;
+    },
+  });
+  return usable(text, seal).shares;
 }
 
-async function piped(run: Asking, seal: SealShares): Promise<string[]> {
+/** The lines that can be shares, and what is wrong with the last one. */
+function usable(text: string, seal: SealShares): { shares: string[]; problem: string | undefined } {
+  const shares: string[] = [];
+  let problem: string | undefined;
+  for (const line of linesOf(text)) {
+    registerShare(line);
+    problem = problemOf(line, shares, seal);
+    if (problem === undefined) shares.push(line);
+  }
+  return { shares, problem };
+}
+
+async function piped(run: Pick<Run<unknown>, "hidden">, seal: SealShares): Promise<string[]> {
   const question = `${seal.threshold} key shares, one a line`;
   const isComplete = (text: string) => linesOf(text).length >= seal.threshold;
   const lines = linesOf(await run.hidden({ question, isComplete }));

@@ -1,7 +1,7 @@
 // A throwaway Vault, looked at from outside while it runs and once it's gone; and what it says of archives and shares.
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statfsSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statfsSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -91,6 +91,10 @@ describe("while it holds a restored backup", { timeout: 300_000 }, () => {
       const [, written] = /^write_bytes: (\d+)$/m.exec(readFileSync(`/proc/${pid}/io`, "utf8")) ?? [];
       expect(Number(written), command).toBe(0);
     }
+  });
+
+  test("no other user of this machine gets to its socket", () => {
+    expect(statSync(`/proc/${server.pid}/root`).mode & 0o777).toBe(0o700);
   });
 
   test("it dumps no core, and is the first to go where memory runs out", () => {

@@ -37,6 +37,24 @@ test("what is pasted may have several lines, and ends where it is complete", asy
   expect(await answer).toBe(PEM);
 });
 
+test("the terminal isn't let go between two lines, nor before the question: it would show what is typed then", async () => {
+  const io = terminal();
+  const rawAt: boolean[] = [];
+  io.stderr.on("data", () => rawAt.push(io.stdin.raw.at(-1) === true));
+  const answer = readHidden(io, {
+    question: "The first",
+    isComplete: (text) => text.split("\n").length > 2,
+    more: () => "\nThe second: ",
+  });
+  io.stdin.write("one-secret\r");
+  io.stdin.write("\r");
+  io.stdin.write("another-one\r");
+  expect(await answer).toBe("one-secret\n\nanother-one");
+  expect(io.shown()).toBe("The first (it isn't shown): \nThe second: \n");
+  expect(io.stdin.raw).toEqual([true, false]);
+  expect(rawAt).toEqual([true, true, false]);
+});
+
 test("Ctrl-C ends it, and so does the end of the input without a word", async () => {
   const io = terminal();
   const answer = readHidden(io, { question: "The key" });

@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { describe, expect, test } from "vitest";
+import type { HiddenQuestion } from "../../../runbooks/lib/hidden-input.ts";
 import { readKeyShares, type SealShares } from "../../../runbooks/lib/key-shares.ts";
 import { redact } from "../../../runbooks/lib/redact.ts";
 import { decodeToken } from "../../../runbooks/lib/sealed-vault.ts";
@@ -9,24 +10,23 @@ const SEAL: SealShares = { threshold: 3, shares: 5, seal_type: "shamir" };
 const share = (at: number): Buffer => Buffer.concat([randomBytes(32), Buffer.from([at])]);
 const base64 = (bytes: Buffer): string => bytes.toString("base64");
 
-/** Somebody who answers each question with the next text. */
-function somebody(answers: string[], interactive: boolean) {
-  const asked: string[] = [];
-  const notes: string[] = [];
-  return {
-    asked,
-    notes,
-    run: {
-      interactive,
-      note: async (text: string) => void notes.push(text),
-      hidden: async ({ question }: { question: string }) => {
-        asked.push(question);
-        return answers.shift() ?? "";
-      },
-    },
+/** Somebody at a terminal who types line after line. */
+function somebody(lines: string[]) {
+  const said: string[] = [];
+  const hidden = async ({ question, isComplete, more }: HiddenQuestion) => {
+    said.push(question);
+    let text = "";
+    for (const line of lines) {
+      text += `${line}\n`;
+      if (isComplete?.(text)) break;
+      said.push(more?.(text) ?? "");
+    }
+    return text.trim();
   };
+  return { said, run: { interactive: true, hidden } };
 }
-const piped = (text: string, seal: SealShares = SEAL) => readKeyShares(somebody([text], false).run, seal);
+const piped = (text: string, seal: SealShares = SEAL) =>
+  readKeyShares({ interactive: false, hidden: async () => text }, seal);
 
 describe("on standard input", () => {
   test("a share a line, in either form, and those that are too many are left out", async () => {
@@ -64,20 +64,22 @@ describe("on standard input", () => {
 
 test("at a terminal each is asked for by its number, and what can't be one is asked for again", async () => {
   const good = [share(1), share(2), share(3)].map(base64);
-  const answers = [good[0], "a typo", good[0], good[1], good[2]].map(String);
-  const { run, asked, notes } = somebody(answers, true);
+  const lines = [good[0], "a typo", good[0], good[1], good[2], "never read"].map(String);
+  const { run, said } = somebody(lines);
   expect(await readKeyShares(run, SEAL)).toEqual(good);
-  expect(asked.map((question) => /share (\d) of 3/.exec(question)?.[1])).toEqual(["1", "2", "2", "2", "3"]);
-  expect(notes).toEqual([
-    "key share 2 is neither base64 nor hexadecimal",
-    "key share 2 is key share 1 once more",
+  expect(said).toEqual([
+    "key share 1 of 3",
+    "\nkey share 2 of 3: ",
+    "\nkey share 2 is neither base64 nor hexadecimal\nkey share 2 of 3: ",
+    "\nkey share 2 is key share 1 once more\nkey share 2 of 3: ",
+    "\nkey share 3 of 3: ",
   ]);
 });
 
 test("where a KMS opens Vault nobody is asked", async () => {
-  const { run, asked } = somebody([], true);
+  const { run, said } = somebody([]);
   expect(await readKeyShares(run, { threshold: 3, shares: 5, seal_type: "awskms" })).toEqual([]);
-  expect(asked).toEqual([]);
+  expect(said).toEqual([]);
 });
 
 test("a root token comes out of its pad as Vault's own command takes it out", () => {
