@@ -25,16 +25,19 @@ import { type HostAddress, onHost } from "./ssh.ts";
 import { createKey, deleteKey, open, readKey, seal } from "./transit.ts";
 import type { Vault } from "./vault.ts";
 
-/** Takes what the backup brought back of a tenant that is gone; its key too. Returns whether there was anything. */
-export async function removeAgain(vault: Vault, { tenant, records }: Past): Promise<boolean> {
-  const left = DELETED.filter((record) => records.includes(record));
-  const key = await readKey(vault, tenant);
-  if (left.length === 0 && key === undefined) return false;
+const leftOf = ({ records }: Past) => DELETED.filter((record) => records.includes(record));
+
+/** Whether the backup brought anything back of a tenant that is gone. */
+export const isBack = async (vault: Vault, past: Past): Promise<boolean> =>
+  leftOf(past).length > 0 || (await readKey(vault, past.tenant)) !== undefined;
+
+/** Takes all of it away, its key too. May be repeated. */
+export async function removeAgain(vault: Vault, past: Past): Promise<void> {
+  const { tenant } = past;
   const { stored } = await readRotation(vault, tenant);
   if (stored !== undefined) await closeRotation(vault, tenant, stored);
-  for (const record of left) await vault.remove(metadataPath(tenant, record));
+  for (const record of leftOf(past)) await vault.remove(metadataPath(tenant, record));
   await deleteKey(vault, tenant);
-  return true;
 }
 
 /**

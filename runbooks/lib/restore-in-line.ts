@@ -11,7 +11,7 @@ import { Outbox } from "./outbox.ts";
 import { inParallel } from "./parallel.ts";
 import { destroySecretIds, enter, leave, type NewLogin, newLogins, revokeTokens } from "./restore-access.ts";
 import { backUpAgain, refreshPlatform, tellOfRestore } from "./restore-end.ts";
-import { findTenants, type History, type Past } from "./restore-history.ts";
+import { findTenants, type History } from "./restore-history.ts";
 import { noteProgress, type Progress, progressOf, type Step } from "./restore-progress.ts";
 import { type Reconciled, reconcileTenant } from "./restore-reconcile.ts";
 import type { Run } from "./runbook.ts";
@@ -90,17 +90,19 @@ export async function bringInLine(run: LineRun, restoring: Restoring): Promise<I
   if (stack !== undefined) outstanding.push(stack);
 
   const outbox = new Outbox(settings, run.env);
-  const tenants = await run.change(THEN.reconcile, () =>
+  const all = await run.change(THEN.reconcile, () =>
     inParallel(past, AT_ONCE, async (one) => {
       const { check, change, note: quiet } = run.quietly(one.tenant);
       const tools = { check, change, note: quiet, onExit: run.onExit, runId: run.runId };
       return reconcileTenant({ ...tools, settings, vault, audit: run.audit, outbox }, one, {
         rotate: run.flags.reconcile,
         incident: `restore-${day}` as IncidentId,
+        run: progress.run,
       });
     }),
   );
-  for (const { tenant, state, problems } of tenants ?? []) {
+  const tenants = (all ?? []).filter(({ state }) => state !== "gone");
+  for (const { tenant, state, problems } of tenants) {
     if (state === "rotated-since")
       outstanding.push(`the mail server of ${tenant} has another password than Vault: add --reconcile`);
     outstanding.push(...problems.map((problem) => `${tenant}: ${problem}`));
@@ -110,15 +112,20 @@ export async function bringInLine(run: LineRun, restoring: Restoring): Promise<I
   if (backedUp !== undefined) outstanding.push(backedUp);
   const seconds = Math.round((Date.now() - Date.parse(progress.began)) / 100) / 10;
   const { overLive, breakGlass } = run.flags;
-  const told = { backup, seconds, progress, tenants: tenants ?? [], vault, overLive, breakGlass };
+  const told = { backup, seconds, progress, tenants, vault, overLive, breakGlass };
   outstanding.push(...((await run.change(THEN.tell, () => tellOfRestore(run, outbox, told))) ?? []));
   if (outstanding.length === 0) {
     await run.change(THEN.end, async () => {
-      await markRestored(run, restoring, seconds, past);
+      await markRestored(
+        run,
+        restoring,
+        seconds,
+        tenants.map(({ tenant }) => tenant),
+      );
       await note("ended");
     });
   }
-  return { seconds, tenants: tenants ?? [], logins: logins ?? [], outstanding };
+  return { seconds, tenants, logins: logins ?? [], outstanding };
 }
 
 /** Beside the backup, where `list-backups` shows that it was restored for good. */
@@ -126,7 +133,7 @@ async function markRestored(
   run: LineRun,
   { store, backup: { day, manifest } }: Restoring,
   seconds: number,
-  past: readonly Past[],
+  tenants: readonly string[],
 ): Promise<void> {
   const at = new Date();
   const mark: Restored = {
@@ -136,7 +143,7 @@ async function markRestored(
     run: run.runId,
     at: at.toISOString(),
     seconds,
-    tenants: past.map(({ tenant }) => tenant),
+    tenants,
   };
   await store.putJson(backupKey(day, markName("restored", at)), mark);
 }

@@ -11,7 +11,7 @@ import { proveAccepted } from "./prove.ts";
 import { Admin, isPending, Rotation, Server, Tls } from "./records.ts";
 import { finishPending, type ResetTools, resetTenant } from "./reset.ts";
 import { hostOf, type Past } from "./restore-history.ts";
-import { followApiToken, followHost, removeAgain, takeInAgain } from "./restore-hosts.ts";
+import { followApiToken, followHost, isBack, removeAgain, takeInAgain } from "./restore-hosts.ts";
 import { readRotation } from "./rotation-begin.ts";
 import { loginAt } from "./server-record.ts";
 import { tlsTrust } from "./tls-trust.ts";
@@ -23,9 +23,10 @@ export interface Reconciled {
   readonly tenant: TenantId;
   /**
    * `same`: the restored password logs in. `rotated`: it was refused, and a new one is in use. `rotated-since`: it is
-   * refused, and nothing was done about that yet. `removed`: the tenant had been offboarded. `unknown`: see `problems`.
+   * refused, and nothing was done about that yet. `removed`: the tenant had been offboarded, and was back. `gone`: nothing
+   * of it was. `unknown`: see `problems`.
    */
-  readonly state: "same" | "rotated" | "rotated-since" | "removed" | "unknown";
+  readonly state: "same" | "rotated" | "rotated-since" | "removed" | "gone" | "unknown";
   /** Taken in again from its host, since the backup is older than its onboarding. */
   readonly onboarded: boolean;
   /** Found at another host than the backup knows. */
@@ -43,6 +44,8 @@ export interface ReconcileOptions {
   readonly rotate: boolean;
   /** What stands for an incident that the log doesn't know. */
   readonly incident: IncidentId;
+  /** The run that began the restore: its events are known by it. */
+  readonly run: string;
 }
 
 /** Never throws for what one tenant lacks: that is a problem of its own, and the others go on. */
@@ -81,12 +84,18 @@ async function settle(
   const { vault, settings, change } = tools;
   const { tenant, tombstone } = past;
   if (tombstone !== undefined) {
+    result.state = "gone";
+    if (!(await isBack(vault, past))) return;
     await change(`remove ${tenant}, offboarded at ${tombstone.offboarded_at}`, async () => {
-      if (!(await removeAgain(vault, past))) return;
-      const details = { offboarded_at: tombstone.offboarded_at, key: tombstone.key };
-      await tools.audit.append({ event: "tenant_removed_after_restore", tenantId: tenant, details });
+      await tools.audit.append({
+        event: "tenant_removed_after_restore",
+        tenantId: tenant,
+        details: { offboarded_at: tombstone.offboarded_at, key: tombstone.key },
+        originalRun: options.run,
+      });
+      await removeAgain(vault, past);
+      result.state = "removed";
     });
-    result.state = "removed";
     return;
   }
   if (!past.records.includes("admin")) return takeIn(tools, past, options, result);
@@ -97,7 +106,7 @@ async function settle(
   }
   const incidents = await marksOf(vault, past);
   result.incident = incidents.at(-1)?.incident ?? null;
-  result.marked = incidents.flatMap(({ versions }) => versions);
+  result.marked = [...new Set(incidents.flatMap(({ versions }) => versions))];
   await change(`mark the versions of ${tenant} that became known since`, async () => {
     for (const mark of incidents) await markCompromised(vault, tenant, { ...mark, at: new Date() });
   });
@@ -121,7 +130,7 @@ async function takeIn(
     // Only a rotation record, or a word in the log, is left of some tenant or other: nothing was lost with it.
     const began = events.find(({ event }) => event === "tenant_onboarded");
     if (began === undefined && !hasStack) {
-      result.state = "removed";
+      result.state = "gone";
       return;
     }
     const domain = String(began?.details.domain ?? "…");
@@ -131,9 +140,14 @@ async function takeIn(
     return;
   }
   await tools.change(`take ${tenant} in again from its host ${at.address}`, async () => {
+    // First, since afterwards it would look like any other tenant to whoever comes after a dead run.
+    await tools.audit.append({
+      event: "tenant_taken_in_after_restore",
+      tenantId: tenant,
+      details: { address: at.address, domain: at.domain },
+      originalRun: options.run,
+    });
     await takeInAgain(tools.vault, tools.settings, tenant, at);
-    const details = { address: at.address, domain: at.domain };
-    await tools.audit.append({ event: "tenant_taken_in_after_restore", tenantId: tenant, details });
   });
   result.onboarded = true;
   await compare(tools, { tenant, events }, options, result);

@@ -1,9 +1,13 @@
 // `restore-vault` on a Vault whose process and data were destroyed. What is refused leaves the empty Vault empty; what is
 // restored is looked at by plain HTTP and by real logins at the mail servers.
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { randomBytes } from "node:crypto";
+import { createReadStream, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { buffer } from "node:stream/consumers";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { z } from "zod";
+import { open } from "../../runbooks/lib/seal.ts";
+import { recoveryPrivateKey } from "../../runbooks/lib/seal-keys.ts";
 import { canLogIn } from "../../scripts/drill/doors.ts";
 import { TENANTS } from "../../scripts/lab/tenants.ts";
 import { BACKUPS, CANARY, MANIFEST, recordPath, SNAPSHOT } from "../../stacks/names.ts";
@@ -148,9 +152,10 @@ test("goes on after its bucket was cut off in the middle of the stream", async (
   expect(code, stderr).toBe(0);
   expect(stderr).not.toContain("initialise it");
   expect(result).toMatchObject({ date: today(), version_id: made.version_id, within_rto: true });
-  expect(result.tenants).toMatchObject(
-    TENANTS.map(({ id }) => ({ tenant: id, state: "same", problems: [] })),
-  );
+  for (const { id } of TENANTS)
+    expect(result.tenants).toContainEqual(
+      expect.objectContaining({ tenant: id, state: "same", problems: [] }),
+    );
 
   // Who was shut out stays out, and so is everybody else until he has a new login.
   expect((await ask("POST", "auth/approle/login", "", gone)).status).toBe(400);
@@ -210,13 +215,15 @@ test("leaves a living Vault alone unless the operator insists, and keeps what it
   expect((await restore(["--over-live"], { env })).code).toBe(2);
   expect((await ask("GET", marker, lab.rootToken)).status).toBe(200);
 
-  const done = await restore([...insist, "lab"], { env });
+  const file = join(lab.place.dir, `kept-${today()}-${randomBytes(3).toString("hex")}.enc`);
+  const done = await restore([...insist, "lab", "--keep", file], { env });
   expect(done.code, done.stderr).toBe(0);
-  const kept = readdirSync(lab.place.dir).filter((name) => name.startsWith("before-restore-"));
-  expect(kept).toHaveLength(1);
-  const file = join(lab.place.dir, kept[0] ?? "");
   expect(statSync(file).mode & 0o777).toBe(0o600);
   expect(readFileSync(file).readUInt8(0), "the AWS Encryption SDK's version 2, not gzip").toBe(2);
+  const key = recoveryPrivateKey(readFileSync(join(lab.place.dir, "offline-recovery.pem"), "utf8"));
+  const plain = await buffer(await open(createReadStream(file), key));
+  expect(plain.readUInt16BE(0), "a gzip").toBe(0x1f8b);
+  expect(plain.length).toBeGreaterThan(10_000);
   await logInAgain();
   expect((await ask("GET", marker, lab.rootToken)).status).toBe(404);
   const again = await restore([], { env: { VAULT_TOKEN: restorerToken() } });
