@@ -1,4 +1,4 @@
-// `npm run bench -- reset|response`: how fast the runbooks are, against something that is measured in the same run.
+// `npm run bench -- reset|response|backup`: how fast the runbooks are, against something that is measured in the same run.
 // Exit code 0 only if the promise was kept.
 
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -8,11 +8,12 @@ import { parseArgs } from "node:util";
 import { foreignNames } from "../lab/environment.ts";
 import { startLab } from "../lab/lab.ts";
 import { type OpenLab, openLab } from "../lab/place.ts";
-import { resetText, responseText } from "./report.ts";
+import { benchBackup, LEAST_RATIO, MOST_MIB } from "./backup.ts";
+import { backupText, resetText, responseText } from "./report.ts";
 import { benchReset, RESET_RATIO } from "./reset.ts";
 import { benchResponse, PROMISED } from "./response.ts";
 
-const USAGE = `Usage: npm run bench -- reset|response [flags]
+const USAGE = `Usage: npm run bench -- reset|response|backup [flags]
 
   reset           one emergency reset beside a bare script that sends only its necessary exchanges
     --turns N       how often each is run (default 7)
@@ -21,6 +22,9 @@ const USAGE = `Usage: npm run bench -- reset|response [flags]
     --latency MS    what each server takes for an answer (default 300)
     --sequential N  tenants of the shell loop (default 3)
     --at-once N     tenants at the same time (default: the runbook's own)
+
+  backup          a sealed backup beside an unsealed one, to and from the same server
+    --mib N,N       sizes of the snapshots (default 256,2048)
 
   --dir FOLDER    on the lab that runs in this folder, and not on a fresh one; a response needs one without tenants
   --json FILE     write what was measured as JSON too
@@ -66,6 +70,14 @@ async function measure(
     const report = await onLab(flags.dir, "two", signal, (lab) => benchReset(lab, flags.turns, tell));
     return { report, text: resetText(report), kept: report.ratio <= RESET_RATIO };
   }
+  if (flags.what === "backup") {
+    const { rows, kept } = await benchBackup(flags.mib);
+    return {
+      report: { rows, promised: { peakMiB: MOST_MIB, ratio: LEAST_RATIO } },
+      text: backupText(rows),
+      kept,
+    };
+  }
   const report = await onLab(flags.dir, "none", signal, (lab, scratch) =>
     benchResponse(lab, { ...flags, scratch }, tell),
   );
@@ -83,13 +95,14 @@ function parse(args: string[]) {
       latency: { type: "string", default: "300" },
       sequential: { type: "string", default: "3" },
       "at-once": { type: "string" },
+      mib: { type: "string", default: "256,2048" },
       dir: { type: "string" },
       json: { type: "string" },
       help: { type: "boolean", short: "h", default: false },
     },
   });
   const what = positionals.join(" ");
-  if (!values.help && what !== "reset" && what !== "response")
+  if (!values.help && !["reset", "response", "backup"].includes(what))
     throw new Error(`'${what}' is nothing that can be measured`);
   const file = (given: string | undefined) => (given === undefined ? undefined : resolve(given));
   return {
@@ -99,6 +112,7 @@ function parse(args: string[]) {
     latency: count("latency", values.latency),
     sequential: Math.min(count("sequential", values.sequential), count("tenants", values.tenants)),
     atOnce: values["at-once"] === undefined ? undefined : count("at-once", values["at-once"]),
+    mib: values.mib.split(",").map((size) => count("mib", size)),
     dir: file(values.dir),
     json: file(values.json),
     help: values.help,

@@ -1,5 +1,6 @@
 // What the benchmarks found, as tables for people.
 
+import { LEAST_RATIO, MOST_MIB, type Row, within } from "./backup.ts";
 import { RESET_RATIO, type ResetReport } from "./reset.ts";
 import { PROMISED, type ResponseReport } from "./response.ts";
 import { median } from "./statistics.ts";
@@ -19,6 +20,15 @@ reset as a whole process            ${s(real)}
 bare script, at once what may be    ${s(bare)}   ratio ${ratio.toFixed(2)}
 bare script, one by one             ${s(inTurn)}   ratio ${ratioInTurn.toFixed(2)}
 ${ratio <= RESET_RATIO ? "KEPT" : "MISSED"}: at most ${RESET_RATIO}
+`;
+}
+
+export function backupText(rows: readonly Row[]): string {
+  const names = Object.keys(rows[0] ?? {});
+  return `
+${table(names.map((name) => [name, ...rows.map((row) => `${row[name]}`)]))}
+
+${rows.every(within) ? "KEPT" : "MISSED"}: less than ${MOST_MIB} MiB, and at least ${LEAST_RATIO} times the rate of the same without seal and check
 `;
 }
 

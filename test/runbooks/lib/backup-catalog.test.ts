@@ -137,6 +137,41 @@ describe("a catalog", () => {
   });
 });
 
+describe("what is broken is either what a dead run leaves, or for a person to judge", () => {
+  const gone = backup("2026-03-01");
+  const [manifest, mark] = gone.documents;
+  const broken = (snapshots: ObjectVersion[], documents: typeof gone.documents) =>
+    assemble(snapshots, documents).broken.map(({ object, why, unclear }) => [object.kind, why, unclear]);
+
+  test("a manifest without its snapshot, a snapshot and marks without their manifest are left", () => {
+    expect(broken([], gone.documents)).toEqual([
+      ["manifest", "its snapshot is gone", false],
+      ["opened", "its backup is gone", false],
+    ]);
+    expect(broken([gone.snapshot], mark === undefined ? [] : [mark])).toEqual([
+      ["snapshot", "no manifest speaks of it: its run did not end", false],
+      ["opened", "its backup is gone", false],
+    ]);
+  });
+
+  test("what can't be read or contradicts itself is for a person, be it of a newer release or forged", () => {
+    const other = (content: object) => [
+      { object: object("manifest", "2026-03-01"), content: content as unknown },
+    ];
+    const own = manifest?.content as object;
+    const unclear = [
+      other({ ...own, format: 2 }),
+      other({ ...own, date: "2026-03-02" }),
+      other({ ...own, sealed_bytes: 1 }),
+    ];
+    for (const documents of unclear)
+      expect(broken([gone.snapshot], documents)[0]).toEqual(["manifest", expect.any(String), true]);
+    expect(
+      broken([], [{ object: object("opened", "2026-03-01"), content: { format: 2 } as unknown }]),
+    ).toEqual([["opened", "not a mark", true]]);
+  });
+});
+
 describe("the newest", () => {
   const now = new Date("2026-03-01T23:59:00Z");
   test("is never one from the future", () => {

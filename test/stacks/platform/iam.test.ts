@@ -187,7 +187,7 @@ describe("the roles, as enforced", () => {
 });
 
 describe("prune-backups", () => {
-  const names = (all: { Key?: string; VersionId?: string }[]) =>
+  const names = (all: { Key?: string | undefined; VersionId?: string | undefined }[]) =>
     all.map((one) => `${one.Key} ${one.VersionId}`);
   const there = async () =>
     names(
