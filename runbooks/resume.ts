@@ -44,7 +44,8 @@ export default defineRunbook({
       throw new RunbookError("one of --tenant and --all says where to look", { exit: "usage" });
     }
     const { settings, vault } = await openSession(run, ROLE, { "smtp/metadata": ["list"] });
-    if (run.flags.breakGlass) await run.audit.append({ event: "break_glass_used", severity: "critical", details: {} });
+    if (run.flags.breakGlass)
+      await run.audit.append({ event: "break_glass_used", severity: "critical", details: {} });
     const left = await run.check("look for rotations that are not finished", async () =>
       unfinished(vault, tenant === undefined ? await vault.tenants() : [tenant]),
     );
