@@ -143,7 +143,7 @@ async function markRestored(
     run: run.runId,
     at: at.toISOString(),
     seconds,
-    tenants,
+    tenants: [...tenants],
   };
   await store.putJson(backupKey(day, markName("restored", at)), mark);
 }
