@@ -29,8 +29,9 @@ export default defineConfig({
           include: [LAB_TESTS],
           globalSetup: existsSync(new URL(LAB_SETUP, import.meta.url)) ? [LAB_SETUP] : [],
           fileParallelism: false,
-          testTimeout: 120_000,
-          hookTimeout: 180_000,
+          // Stacks go up and down in some of them, on machines that have other things to do.
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
         },
       },
     ],
