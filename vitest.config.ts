@@ -19,8 +19,9 @@ export default defineConfig({
           exclude: [LAB_TESTS],
           // One more than the default on two cores: most tests wait for processes, not for the processor.
           maxWorkers: 2,
-          testTimeout: 30_000,
-          hookTimeout: 60_000,
+          // Some start labs of their own, beside everything else.
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
         },
       },
       {
