@@ -83,7 +83,11 @@ test("lists what differs, marks what strangers know, and sets no password before
   const tenants = z.array(z.looseObject({ tenant: z.string() })).parse(result.tenants);
   const of = ({ id }: LabTenant) => tenants.find(({ tenant }) => tenant === id);
   expect(of(ACME)).toMatchObject({ state: "same", moved: true });
-  expect(of(GLOBEX)).toMatchObject({ state: "rotated-since", incident: INCIDENT, marked: [leaked.version] });
+  expect(of(GLOBEX)).toMatchObject({
+    state: "rotated-since",
+    incident: INCIDENT,
+    marked: expect.arrayContaining([leaked.version]),
+  });
   expect(of(joining)).toMatchObject({ state: "rotated-since", onboarded: true });
   expect(of(parting)).toMatchObject({ state: "removed" });
   expect(stderr).toContain("--reconcile");
