@@ -31,7 +31,8 @@ export const RUNBOOKS: Record<string, string> = {
   "restore-vault": "restore a backup of Vault and bring it in line with the mail servers",
   "save-host-state": "save a mail host's certificate and its key into Vault, encrypted",
   "shred-keys": "destroy old versions of tenants' keys, for good",
-  "verify-backup": "open a backup of Vault and see that all of it is as it was written",
+  "verify-backup":
+    "open a backup of Vault, or restore it into a throwaway one, and see that all of it is as it was written",
   audit: "show, check and complete the audit log",
   notify: "show and deliver the notices that their receivers don't have yet",
 };
