@@ -32,7 +32,8 @@ test("resume takes a root token only for --break-glass, and says so in the audit
   // What others left on this lab is finished first.
   await runbook(["resume", "--all", "--yes"]);
   const before = (await allEvents()).filter(({ event }) => event === "break_glass_used").length;
-  expect((await runbook(["resume", "--all", "--yes", "--break-glass"], asRoot)).code).toBe(0);
+  const done = await runbook(["resume", "--all", "--yes", "--break-glass"], asRoot);
+  expect(done.code, done.stderr).toBe(0);
   const used = (await allEvents()).filter(({ event }) => event === "break_glass_used");
   expect(used).toHaveLength(before + 1);
 });

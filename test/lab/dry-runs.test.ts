@@ -20,6 +20,8 @@ const fresh = ["--incident", "INC-NEW", "--reason", "a test"];
 
 /** Something to do for each of them: a finished reset with a notice that waits, and one that died. */
 beforeAll(async () => {
+  // What others left on this lab is finished first.
+  await runbook(["resume", "--all", "--yes"]);
   setNoticeFaults(lab.place.dir, { smtp: { status: 451 } });
   expectIncomplete(await reset(GLOBEX, done), /notice smtp_credentials_reset waits/);
   setNoticeFaults(lab.place.dir, undefined);

@@ -76,7 +76,8 @@ async function remove({ id }: LabTenant): Promise<void> {
   await removeFromVault(id);
 }
 
-async function removeFromVault(id: TenantId): Promise<void> {
+/** All that Vault has of a tenant, its rotation record too. */
+export async function removeFromVault(id: TenantId): Promise<void> {
   for (const record of RECORDS) await vault("DELETE", metadataPath(id, record));
   const key = `${TRANSIT_MOUNT}/keys/${transitKey(id)}`;
   // Both fail where the key is gone already.

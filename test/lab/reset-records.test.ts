@@ -157,7 +157,7 @@ describe("a rotation record", () => {
     // This very process stands for the stopped one: what counts is that it lives and says nothing.
     const holder = { ...thisHolder("stopped", "somebody"), since: long, heartbeat: long };
     await writeRecord(GLOBEX, "rotation", { ...record, holder });
-    const left = await runbook(["resume", "--all", "--yes", "--json"]);
+    const left = await runbook(["resume", "--tenant", GLOBEX.id, "--yes", "--json"]);
     expectIncomplete(left, new RegExp(`globex: process ${process.pid} \\(somebody\\) .* not moved since`));
     expect(left.stderr).toContain(`next:  kill -CONT ${process.pid} `);
     expect((await readRecord(lab, GLOBEX, "rotation")).fields).toMatchObject({ holder });
@@ -167,7 +167,8 @@ describe("a rotation record", () => {
         .join(),
     ).toContain("rotation_interrupted");
     await writeRecord(GLOBEX, "rotation", record);
-    expect((await runbook(["resume", "--all", "--yes"])).code).toBe(0);
+    const done = await runbook(["resume", "--tenant", GLOBEX.id, "--yes"]);
+    expect(done.code, done.stderr).toBe(0);
     await expectReset(GLOBEX, was, incident);
   });
 
