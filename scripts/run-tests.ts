@@ -103,11 +103,12 @@ function unrun({ assertionResults }: z.infer<typeof Report>["testResults"][numbe
 }
 
 /** Enough to know what it is about; the whole of it stands above. */
-const firstLines = (messages: readonly string[]): string =>
-  messages
+function firstLines(messages: readonly string[]): string {
+  return messages
     .flatMap((message) => message.split("\n").slice(0, 4))
     .map((line) => `  ${line.slice(0, 300)}`)
     .join("\n");
+}
 
 function readReport(file: string): z.infer<typeof Report> | undefined {
   try {
