@@ -34,10 +34,8 @@ const args = process.argv.slice(2);
 const scratch = mkdtempSync(join(tmpdir(), "recovery-tests-"));
 try {
   const runs = await Promise.all(PROJECTS.map(runVitest));
-  const results = runs.map(({ report, code, output }) => {
-    process.stdout.write(output);
-    return count(report, code);
-  });
+  for (const { output } of runs) process.stdout.write(output);
+  const results = runs.map(({ report, code }) => count(report, code));
   const passed = results.reduce((sum, result) => sum + result.passed, 0);
   const failed = results.reduce((sum, result) => sum + result.failed, 0);
   if (passed + failed === 0) console.log("no test was found");
