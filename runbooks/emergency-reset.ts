@@ -6,6 +6,7 @@ import type { Account } from "./lib/account.ts";
 import { display } from "./lib/display.ts";
 import { RunbookError } from "./lib/errors.ts";
 import { breakGlassFlag, incidentFlag, sentenceFlag, takeOverFlag, tenantFlag } from "./lib/flag-types.ts";
+import { loadMailLibraries } from "./lib/mail-login.ts";
 import { Outbox } from "./lib/outbox.ts";
 import { type Plan, resetTenant } from "./lib/reset.ts";
 import { waitingNotices } from "./lib/reset-events.ts";
@@ -31,6 +32,7 @@ export default defineRunbook({
   }),
   run: async (run) => {
     const { tenant, incident, reason, wrap, again, takeOver } = run.flags;
+    loadMailLibraries();
     const rights = { ...resetRights(tenant), ...(wrap ? WRAP_RIGHT : {}) };
     const { settings, vault } = await openSession(run, "platform-admin", rights);
     const outbox = new Outbox(settings, run.env);

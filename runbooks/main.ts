@@ -1,7 +1,7 @@
-#!/usr/bin/env -S node --max-semi-space-size=4 --heap-growing-percent=30
+#!/usr/bin/env -S MALLOC_ARENA_MAX=2 node --max-semi-space-size=4
 // `npx runbook`: finds the runbook, passes it the signals and exits. Nothing else in runbooks/ exits a process.
-// Without the two flags V8 lets garbage lie as long as the machine has memory: a response for hundreds of tenants took
-// over 300 MB, of which it used 50.
+// Without the flag V8 lets young garbage lie as long as the machine has memory, and glibc keeps freed memory for each
+// thread apart; see also lib/many.ts.
 import { enableCompileCache } from "node:module";
 import { homedir } from "node:os";
 import { join } from "node:path";

@@ -66,7 +66,6 @@ export default defineRunbook({
             takeOver: how,
           },
         );
-        outbox.deliverMeanwhile(tenant);
         const outcome =
           done.outstanding.length > 0 ? "incomplete" : done.plan === "done" ? "unchanged" : "done";
         return { outcome, version: done.version, problems: done.outstanding };

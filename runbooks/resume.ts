@@ -69,7 +69,6 @@ export default defineRunbook({
         const tools = { ...steps, runId: run.runId, settings, vault, audit: run.audit, outbox };
         try {
           const { version, outstanding } = await finishPending(tools, one, how);
-          outbox.deliverMeanwhile(one);
           return { outcome: outstanding.length > 0 ? "incomplete" : "done", version, problems: outstanding };
         } catch (error) {
           // Somebody on another machine is at it: no orphan after all.

@@ -7,6 +7,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join, relative } from "node:path";
 import { z } from "zod";
+import { inParallel } from "../runbooks/lib/parallel.ts";
 import { REPOSITORY, toolchainBin } from "./toolchain/paths.ts";
 
 const Report = z.object({
@@ -28,12 +29,26 @@ const Report = z.object({
   ),
 });
 
-/** Side by side: what needs the lab waits for servers most of the time, the others use the processor meanwhile. */
-const PROJECTS = ["unit", "lab"] as const;
+/** A run of the test runner: a project's tests, or one of two halves of them. */
+interface Part {
+  project: "unit" | "lab";
+  shard?: string;
+}
+
 const args = process.argv.slice(2);
+/**
+ * Two at a time: what needs a lab waits for servers most of the time, the others use the processor meanwhile. The lab's
+ * files come one after the other, so two halves on a lab each take half as long. What arguments choose may be too
+ * little to be halved.
+ */
+const PARTS: Part[] =
+  args.length > 0
+    ? [{ project: "unit" }, { project: "lab" }]
+    : [{ project: "unit" }, { project: "lab", shard: "1/2" }, { project: "lab", shard: "2/2" }];
+const AT_ONCE = 2;
 const scratch = mkdtempSync(join(tmpdir(), "recovery-tests-"));
 try {
-  const runs = await Promise.all(PROJECTS.map(runVitest));
+  const runs = await inParallel(PARTS, AT_ONCE, runVitest);
   for (const { output } of runs) process.stdout.write(output);
   const results = runs.map(({ report, code }) => count(report, code));
   const passed = results.reduce((sum, result) => sum + result.passed, 0);
@@ -45,15 +60,25 @@ try {
   rmSync(scratch, { recursive: true, force: true });
 }
 
-/** Runs one project's tests. The first one's output is shown as it comes, the other's is returned. */
-async function runVitest(project: (typeof PROJECTS)[number]) {
-  const report = join(scratch, `${project}.json`);
+/** Runs one part. The first one's output is shown as it comes, the others' is returned. */
+async function runVitest(part: Part) {
+  const { project, shard } = part;
+  const report = join(scratch, `${PARTS.indexOf(part)}.json`);
   const runner = join(REPOSITORY, "node_modules", "vitest", "vitest.mjs");
   const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
-  const shown = project === PROJECTS[0];
+  const shown = part === PARTS[0];
   const child = spawn(
     process.execPath,
-    [runner, "run", "--project", project, "--passWithNoTests", ...reporters, ...args],
+    [
+      runner,
+      "run",
+      "--project",
+      project,
+      ...(shard === undefined ? [] : [`--shard=${shard}`]),
+      "--passWithNoTests",
+      ...reporters,
+      ...args,
+    ],
     {
       cwd: REPOSITORY,
       stdio: ["inherit", shown ? "inherit" : "pipe", shown ? "inherit" : "pipe"],

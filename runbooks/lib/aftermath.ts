@@ -83,8 +83,11 @@ export class Aftermath {
   /** CLEARED, but not before the audit store has the events: else nobody would come back for one that was lost. */
   async clear(rotating: Rotating, version: number): Promise<void> {
     if (isBefore(rotating.record.state, "NOTIFIED")) return;
-    if (await this.#tools.audit.acknowledged()) await rotating.clear(version);
-    else this.#left.push("the rotation record stays open until the audit log has its events");
+    if (await this.#tools.audit.acknowledged()) {
+      await rotating.clear(version);
+      // While the key is retired: nobody waits for a relay, and nothing that is told can still change.
+      this.#tools.outbox.deliverMeanwhile(rotating.tenant);
+    } else this.#left.push("the rotation record stays open until the audit log has its events");
   }
 
   /** RETIRED. Not while the old password isn't proven dead: the proof needs it once more. */

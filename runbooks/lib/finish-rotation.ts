@@ -46,10 +46,12 @@ export async function finishRotation(
     await step("prove that the new password is the one in use", (held) => provePasswordLate(account, held));
   }
   if (kind !== "recovery") {
-    await step("prove the old password dead: SMTP answers 535", (held) => rest.refuse(held));
-    await step(
-      "delete app tokens that nobody sanctioned, end open connections, look for other ways in",
-      (held) => rest.sweep(held),
+    // Side by side: neither hangs on the other, and together they are a third of the whole.
+    await bothOf(
+      step("prove the old password dead: SMTP answers 535", (held) => rest.refuse(held)),
+      step("delete app tokens that nobody sanctioned, end open connections, look for other ways in", (held) =>
+        rest.sweep(held),
+      ),
     );
     await step("mark the old version compromised", (held) => rest.mark(held));
   }
@@ -61,6 +63,11 @@ export async function finishRotation(
     await step("retire the old versions of the tenant's key", (held) => rest.retire(held));
   }
   return { version, outstanding: rest.outstanding(rotating) };
+}
+
+/** Waits for both, also where one fails: the run must not end under the other. */
+async function bothOf(...steps: Promise<unknown>[]): Promise<void> {
+  for (const ended of await Promise.allSettled(steps)) if (ended.status === "rejected") throw ended.reason;
 }
 
 /** Once the record is held, whatever goes wrong leaves something to resume. */

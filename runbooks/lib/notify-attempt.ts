@@ -12,8 +12,10 @@ export interface Pace {
   attempt: number;
   /** How long to wait before each further attempt. */
   pauses: readonly number[];
+  /** How long a receiver that was found dead isn't tried again. */
+  dead: number;
 }
-export const PACE: Pace = { attempt: 5_000, pauses: [500, 2_000] };
+export const PACE: Pace = { attempt: 5_000, pauses: [500, 2_000], dead: 30_000 };
 
 /**
  * Why a receiver doesn't have it. `later`: this notice may be tried again; `never`: not in this run, the others may
@@ -40,7 +42,7 @@ export class Receiver {
   private readonly atFirst = turnstile(AT_FIRST);
   private readonly atOnce = turnstile(AT_ONCE);
   private lastSuccess = Number.NEGATIVE_INFINITY;
-  private down: string | undefined;
+  private down: { why: string; since: number } | undefined;
 
   constructor(pace: Pace) {
     this.pace = pace;
@@ -55,14 +57,15 @@ export class Receiver {
   private async tryAgain(send: (signal: AbortSignal) => Promise<void>): Promise<string | undefined> {
     const start = performance.now();
     for (const pause of [...this.pace.pauses, undefined]) {
-      if (this.down !== undefined) return this.down;
+      if (this.down !== undefined && performance.now() - this.down.since < this.pace.dead)
+        return this.down.why;
       const failure = await this.attempt(send);
       if (failure === undefined) return undefined;
       const why = oneLine(redact(messageOf(failure))).slice(0, 300);
       const when = failure instanceof Undelivered ? failure.try : "later";
       // A notice that fails while others get through is no reason to keep those back.
       const dead = when === "down" || (pause === undefined && when === "later" && this.lastSuccess < start);
-      if (dead) this.down ??= why;
+      if (dead) this.down = { why, since: performance.now() };
       if (dead || when === "never" || pause === undefined) return why;
       await sleep(pause);
     }

@@ -16,13 +16,11 @@ export class Outbox {
   readonly warning: string | undefined;
   private readonly notify: Notify | undefined;
   private readonly store: OutboxStore;
-  private readonly env: NodeJS.ProcessEnv;
-  private readonly pace: Pace;
   /** What this run has kept and not begun to deliver, by tenant. */
   private readonly fresh = new Map<string, Notice[]>();
   private readonly meanwhile: Promise<string[]>[] = [];
   private readonly turn = turnstile(AT_ONCE);
-  private meanwhileChannels: Channels | undefined;
+  private readonly channels: Channels | undefined;
 
   /** Creates nothing and reads no secret yet. */
   constructor(settings: Settings, env: NodeJS.ProcessEnv = process.env, pace: Pace = PACE) {
@@ -32,8 +30,7 @@ export class Outbox {
         ? `${settings.file} has no notify section: nobody is told of this by mail or webhook`
         : undefined;
     this.store = new OutboxStore(settings.audit, env);
-    this.env = env;
-    this.pace = pace;
+    this.channels = settings.notify && new Channels(settings.notify, env, pace);
   }
 
   /**
@@ -88,8 +85,7 @@ export class Outbox {
     const before = (await Promise.all(this.meanwhile.splice(0))).flat();
     await this.store.moveToBucket();
     const found = await (notices === undefined ? this.store.look() : this.store.find(notices));
-    const channels = this.notify && new Channels(this.notify, this.env, this.pace);
-    const { delivered, waiting } = await this.deliverAll(found.kept, channels);
+    const { delivered, waiting } = await this.deliverAll(found.kept);
     return {
       delivered: [...before, ...delivered],
       waiting: [...found.unreadable, ...found.unreachable, ...waiting],
@@ -98,26 +94,22 @@ export class Outbox {
 
   /**
    * Begins to deliver what this run has kept of a tenant's notices and doesn't wait for it: of hundreds of tenants the
-   * first are told while the last are still at work. What fails waits for `deliver`, which tries once more.
+   * first are told while the last are still at work. What fails waits for `deliver`, which tries once more unless the
+   * receiver was found dead just now.
    */
   deliverMeanwhile(tenant: string): void {
-    const { notify } = this;
     const notices = this.fresh.get(tenant) ?? [];
     this.fresh.delete(tenant);
-    if (notify === undefined || notices.length === 0) return;
-    this.meanwhileChannels ??= new Channels(notify, this.env, this.pace);
-    const channels = this.meanwhileChannels;
+    if (this.channels === undefined || notices.length === 0) return;
     const delivering = this.store
       .find(notices)
-      .then(({ kept }) => this.deliverAll(kept, channels))
+      .then(({ kept }) => this.deliverAll(kept))
       .then(({ delivered }) => delivered);
     this.meanwhile.push(delivering.catch(() => []));
   }
 
-  private async deliverAll(
-    all: readonly Kept[],
-    channels: Channels | undefined,
-  ): Promise<{ delivered: string[]; waiting: Waiting[] }> {
+  private async deliverAll(all: readonly Kept[]): Promise<{ delivered: string[]; waiting: Waiting[] }> {
+    const { channels } = this;
     const delivered: string[] = [];
     const waiting: Waiting[] = [];
     const one = async (kept: Kept) => {

@@ -19,6 +19,11 @@ interface Patience {
 const IMPATIENT: Patience = { maxAttempts: 2, connect: 3_000, answer: 10_000, silence: 10_000 };
 export const PATIENT: Patience = { maxAttempts: 4, connect: 5_000, answer: 60_000, silence: 60_000 };
 
+/** Loads the SDK while something else is waited for. */
+export function loadSdk(): void {
+  import("@aws-sdk/client-s3").catch(() => {});
+}
+
 /** Loads the SDK, so only where a bucket is set. Endpoint, region and credentials come from the AWS_* variables. */
 export async function openS3(env: NodeJS.ProcessEnv, patience = IMPATIENT): Promise<S3> {
   const sdk = await import("@aws-sdk/client-s3");

@@ -1,5 +1,6 @@
 // The step engine: everything that a runbook does is a check or a change. A dry run runs the checks and prints
 // the changes, so it can't say anything else than what a real run would do.
+import { AsyncLocalStorage } from "node:async_hooks";
 import { Interrupted } from "./errors.ts";
 import { seconds, type Terminal } from "./terminal.ts";
 
@@ -20,7 +21,8 @@ export class Steps {
   private readonly signal: AbortSignal;
   private readonly dryRun: boolean;
   private readonly parent: Steps | undefined;
-  private depth = 0;
+  /** How many steps this one is in. Two that run side by side are in none of each other. */
+  private readonly depth = new AsyncLocalStorage<number>();
 
   /** @param options.parent the run's own steps, where these are a part of them that is told of by itself. */
   constructor(options: {
@@ -60,14 +62,12 @@ export class Steps {
     await this.terminal.note(`${indent}→ ${step.title}`);
     const start = performance.now();
     this.terminal.startTicking(step.title);
-    this.depth += 1;
     let failed = true;
     try {
-      const value = await fn();
+      const value = await this.depth.run((this.depth.getStore() ?? 0) + 1, async () => fn());
       failed = false;
       return value;
     } finally {
-      this.depth -= 1;
       const took = performance.now() - start;
       step.seconds = Math.round(took) / 1000;
       step.outcome = failed ? "failed" : "done";
@@ -79,7 +79,7 @@ export class Steps {
   }
 
   private indent(): string {
-    return "  ".repeat(this.depth);
+    return "  ".repeat(this.depth.getStore() ?? 0);
   }
 
   private endIfAsked(): void {

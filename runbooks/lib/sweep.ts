@@ -5,7 +5,10 @@ import { messageOf } from "./errors.ts";
 import { type HostFindings, sweepAccount } from "./host-account.ts";
 import { deleteToken, findOpenDoors } from "./open-doors.ts";
 import type { Findings } from "./records.ts";
+import { loadSdk } from "./s3-client.ts";
 import type { Settings } from "./settings.ts";
+
+const SSH_IS_UNDER_WAY_MS = 50;
 
 /**
  * Closes what it can and lists the rest; what couldn't be looked at is in `unknown`.
@@ -26,8 +29,10 @@ export async function sweepOpenDoors(
   await Promise.all(tokens.map(({ id }) => deleteToken(mailu, id)));
   // After the tokens: whoever is cut off must not come back by one of them.
   const host = { address: server.vps_ip, hostKey: server.host_key };
-  const found = await sweepAccount(settings, host, username, { end: true }).catch(messageOf);
-  return withHost(findings, found);
+  const sweeping = sweepAccount(settings, host, username, { end: true }).catch(messageOf);
+  // Once ssh is under way this process has nothing to do; the events are stored next.
+  if (settings.audit.bucket !== undefined) setTimeout(loadSdk, SSH_IS_UNDER_WAY_MS).unref();
+  return withHost(findings, await sweeping);
 }
 
 function withHost(findings: Findings, host: HostFindings | string): Findings {

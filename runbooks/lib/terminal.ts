@@ -59,6 +59,7 @@ export class Terminal {
   /** Shows, on a terminal only, how long the step that runs now has been running. */
   startTicking(title: string): void {
     if (this.io.stderr.isTTY !== true) return;
+    this.stopTicking();
     const start = performance.now();
     const tick = () =>
       this.io.stderr.write(`\r\x1b[K${redact(`  ${title} ${seconds(performance.now() - start)}`)}`);

@@ -89,11 +89,15 @@ export async function manifestsOf(day: string): Promise<Manifest[]> {
   return found;
 }
 
-/** Takes a backup's manifests away: no other test is to come upon it. moto lets a lock be shortened; S3 never would. */
+/**
+ * Takes a backup's manifests and marks away: no other test is to come upon it. moto lets a lock be shortened; S3 never
+ * would.
+ */
 export async function forget(version: string, day: string = today()): Promise<void> {
-  for (const one of await versions(`${BACKUPS}${day}/manifest.json`)) {
+  for (const one of await versions(`${BACKUPS}${day}/`)) {
     const [Key, VersionId] = one.split(" ");
-    const found = JSON.parse((await bytesOf(Key ?? "", VersionId)).toString()) as { version_id: string };
+    if (!Key?.endsWith(".json")) continue;
+    const found = JSON.parse((await bytesOf(Key, VersionId)).toString()) as { version_id: string };
     if (found.version_id !== version) continue;
     const Retention = { Mode: "GOVERNANCE", RetainUntilDate: new Date(Date.now() - 60_000) } as const;
     await s3.send(new PutObjectRetentionCommand({ Bucket, Key, VersionId, Retention }));

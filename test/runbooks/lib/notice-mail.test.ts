@@ -10,7 +10,7 @@ import { redact } from "../../../runbooks/lib/redact.ts";
 import { header, headers, Relay, type RelayOptions, reply } from "./fixtures/relay.ts";
 import { FROM, newNotice, ONCALL, toldSettings } from "./fixtures/told.ts";
 
-const QUICK = { attempt: 15_000, pauses: [10, 20] };
+const QUICK = { attempt: 15_000, pauses: [10, 20], dead: 0 };
 const LOGIN = { user: "recovery", pass: "relay-pa55word-of-mine" };
 let folder: string;
 let relay: Relay;

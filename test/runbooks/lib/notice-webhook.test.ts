@@ -9,7 +9,7 @@ import { redact } from "../../../runbooks/lib/redact.ts";
 import { Hook } from "./fixtures/hook.ts";
 import { FROM, genericHook, newNotice, SIGNING_KEY, toldSettings } from "./fixtures/told.ts";
 
-const QUICK = { attempt: 15_000, pauses: [10, 20] };
+const QUICK = { attempt: 15_000, pauses: [10, 20], dead: 0 };
 const SLACK_PATH = "/services/T0000/B0000/Abcdefghijklmnop01234567";
 let folder: string;
 let hook: Hook;

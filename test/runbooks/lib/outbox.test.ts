@@ -23,7 +23,9 @@ import { genericHook, newNotice, notifyYaml, ONCALL, toldSettings } from "./fixt
 
 const MAIN = join(import.meta.dirname, "../../../runbooks/main.ts");
 const KEEPER = join(import.meta.dirname, "fixtures", "keeper.ts");
-const QUICK = { attempt: 15_000, pauses: [10, 20] };
+/** Tries everything again at every delivery. */
+const QUICK = { attempt: 15_000, pauses: [10, 20], dead: 0 };
+const REMEMBERING = { ...QUICK, dead: 60_000 };
 let moto: Moto;
 let folder: string;
 let bucket: string;
@@ -464,7 +466,7 @@ describe("receivers that fail", () => {
 
   it("aren't asked for each notice once they are known to be down", async () => {
     const silence = await Silence.start({ hangUp: true });
-    const outbox = new Outbox(DISK.settings(notifyYaml(silence.port)), process.env, QUICK);
+    const outbox = new Outbox(DISK.settings(notifyYaml(silence.port)), process.env, REMEMBERING);
     await keepMany(outbox, 60);
     const { waiting } = await outbox.deliver();
     expect(waiting.filter(({ why }) => why.startsWith(`mail:${ONCALL}: `))).toHaveLength(60);
@@ -475,7 +477,7 @@ describe("receivers that fail", () => {
   });
 
   it("end in time even where a library takes no notice of the time", async () => {
-    const receiver = new Receiver({ attempt: 50, pauses: [1] });
+    const receiver = new Receiver({ attempt: 50, pauses: [1], dead: 0 });
     expect(await receiver.bring(() => new Promise(() => {}))).toBe("no answer within 0.05 s");
   });
 
@@ -483,7 +485,7 @@ describe("receivers that fail", () => {
     relay.onMail = ({ raw }) => {
       if (header(raw, "Subject") === "poison") throw reply(451, "4.3.0 try again");
     };
-    const outbox = new Outbox(DISK.settings(notifyYaml(relay.port)), process.env, QUICK);
+    const outbox = new Outbox(DISK.settings(notifyYaml(relay.port)), process.env, REMEMBERING);
     await outbox.keep(newNotice({ subject: "poison", created: "2020-01-01T00:00:00Z" }));
     await keepMany(outbox, 30);
     const { delivered, waiting } = await outbox.deliver();
@@ -503,7 +505,7 @@ describe("receivers that fail", () => {
 });
 
 describe("a run on many tenants", () => {
-  const kept = () => new Outbox(DISK.settings(notifyYaml(relay.port)), process.env, QUICK);
+  const kept = (pace = REMEMBERING) => new Outbox(DISK.settings(notifyYaml(relay.port)), process.env, pace);
   const waitingFiles = () => fs.readdirSync(join(folder, "audit.jsonl.outbox")).length;
 
   it("tells of a tenant while the others are still at work, and of the rest at its end", async () => {
@@ -524,7 +526,7 @@ describe("a run on many tenants", () => {
     relay.onMail = () => {
       if (refusals-- > 0) throw reply(451, "4.3.0 try again");
     };
-    const outbox = kept();
+    const outbox = kept(QUICK);
     const notice = newNotice();
     await outbox.keep(notice);
     outbox.deliverMeanwhile("acme");
@@ -532,6 +534,21 @@ describe("a run on many tenants", () => {
     outbox.deliverMeanwhile("acme");
     expect(await outbox.deliver()).toEqual({ delivered: [notice.event_id], waiting: [] });
     expect(relay.mails).toHaveLength(1);
+  });
+
+  it("doesn't wait at its end for a receiver that was found dead a moment ago", async () => {
+    let asked = 0;
+    relay.onMail = () => {
+      asked += 1;
+      throw reply(451, "4.3.0 try again");
+    };
+    const outbox = kept();
+    const notice = newNotice();
+    await outbox.keep(notice);
+    outbox.deliverMeanwhile("acme");
+    const { waiting } = await outbox.deliver();
+    expect(waiting).toMatchObject([{ event_id: notice.event_id, why: expect.stringContaining("try again") }]);
+    expect(asked).toBe(3);
   });
 });
 

@@ -1,5 +1,5 @@
 import { PassThrough } from "node:stream";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { Interrupted } from "../../../runbooks/lib/errors.ts";
 import { Steps } from "../../../runbooks/lib/steps.ts";
 import { Terminal } from "../../../runbooks/lib/terminal.ts";
@@ -69,6 +69,17 @@ describe("the step engine", () => {
     await expect(steps.check("next", () => 0)).rejects.toThrow(Interrupted);
     await expect(steps.change("next", () => 0)).rejects.toThrow(Interrupted);
     expect(steps.all).toHaveLength(1);
+  });
+
+  it("indents no step that runs beside another", async () => {
+    const { steps, progress } = engine();
+    const opened = Promise.withResolvers<void>();
+    const turning = steps.change("turn the key", () => opened.promise);
+    await vi.waitFor(() => expect(progress()).toContain("→ turn the key\n"));
+    await steps.change("open the door", () => steps.check("look", () => {}));
+    opened.resolve();
+    await turning;
+    expect(progress().match(/^ *→ .*$/gm)).toEqual(["→ turn the key", "→ open the door", "  → look"]);
   });
 
   it("indents steps within a step", async () => {
