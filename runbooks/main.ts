@@ -1,7 +1,6 @@
-#!/usr/bin/env -S MALLOC_ARENA_MAX=2 node --max-semi-space-size=4
+#!/usr/bin/env -S node --max-semi-space-size=4
 // `npx runbook`: finds the runbook, passes it the signals and exits. Nothing else in runbooks/ exits a process.
-// Without the flag V8 lets young garbage lie as long as the machine has memory, and glibc keeps freed memory for each
-// thread apart; see also lib/many.ts.
+// Without the flag V8 lets young garbage lie as long as the machine has memory; see also lib/many.ts.
 import { enableCompileCache } from "node:module";
 import { homedir } from "node:os";
 import { join } from "node:path";
@@ -30,6 +29,7 @@ export const RUNBOOKS: Record<string, string> = {
   "replace-vps": "replace a tenant's dead or hanging VPS and prove its login on the new one",
   "restore-vault": "restore a backup of Vault and bring it in line with the mail servers",
   "save-host-state": "save a mail host's certificate and its key into Vault, encrypted",
+  status: "show on one screen how tenants, backups and drills stand, and what isn't finished",
   "shred-keys": "destroy old versions of tenants' keys, for good",
   "verify-backup":
     "open a backup of Vault, or restore it into a throwaway one, and see that all of it is as it was written",

@@ -1,32 +1,25 @@
 // What dead runs left is finished: pending rotations, keys not retired yet, notices and audit events that wait. Run by
 // a timer each minute, and by hand after an incident.
 import { z } from "zod";
-import { type TenantId, tenantStack } from "../stacks/names.ts";
+import type { TenantId } from "../stacks/names.ts";
 import { eventId } from "./lib/audit-chain.ts";
 import { RunbookError } from "./lib/errors.ts";
 import { breakGlassFlag, takeOverFlag, tenantFlag } from "./lib/flag-types.ts";
-import { holderState } from "./lib/holder.ts";
 import { forEachTenant } from "./lib/many.ts";
 import { Outbox } from "./lib/outbox.ts";
 import { inParallel } from "./lib/parallel.ts";
-import { isBefore, isPending, type Rotation } from "./lib/records.ts";
+import { isBefore, type Rotation } from "./lib/records.ts";
 import { finishPending } from "./lib/reset.ts";
 import { resetRights } from "./lib/reset-rights.ts";
-import { readRotation } from "./lib/rotation-begin.ts";
 import { defineRunbook } from "./lib/runbook.ts";
 import { openSession } from "./lib/session.ts";
 import { Held } from "./lib/take-over.ts";
-import type { Vault } from "./lib/vault.ts";
+import { isAtWork, isSilent, resumeCommand, type Unfinished, unfinishedRotations } from "./lib/unfinished.ts";
 
 const ROLE = "incident-responder";
 
-/** Tenants read, and finished, at a time. */
+/** Tenants finished at a time. */
 const AT_ONCE = 16;
-
-interface Left {
-  readonly tenant: TenantId;
-  readonly rotation: Rotation;
-}
 
 export default defineRunbook({
   name: "resume",
@@ -47,9 +40,9 @@ export default defineRunbook({
     if (run.flags.breakGlass)
       await run.audit.append({ event: "break_glass_used", severity: "critical", details: {} });
     const left = await run.check("look for rotations that are not finished", async () =>
-      unfinished(vault, tenant === undefined ? await vault.tenants() : [tenant]),
+      unfinishedRotations(vault, tenant === undefined ? await vault.tenants() : [tenant]),
     );
-    const rebuilds = left.filter(({ rotation }) => rotation.kind === "recovery").map((one) => one.tenant);
+    const rebuilds = left.filter(({ rotation }) => rotation.kind === "recovery");
     const orphans = left.filter(({ rotation }) => rotation.kind !== "recovery" && !isAtWork(rotation));
     // Stopped, or hung: it may come back at any moment, so that nobody takes its work away while it lives.
     const stuck = left.filter(({ rotation }) => isAtWork(rotation) && isSilent(rotation));
@@ -89,7 +82,7 @@ export default defineRunbook({
       finished: outcomes.filter(({ outcome }) => outcome === "done").map((one) => one.tenant),
       unfinished: unfinishedYet,
       held,
-      rebuilds: rebuilds.map((one) => ({ tenant: one, next: `pulumi up --stack ${tenantStack(one)}` })),
+      rebuilds: rebuilds.map((one) => ({ tenant: one.tenant, next: resumeCommand(one) })),
       notices_delivered: sent?.delivered.length ?? 0,
       notices_waiting: waiting,
     };
@@ -105,27 +98,6 @@ export default defineRunbook({
   },
 });
 
-/** Rotations that wait for a password, a notice or the retiring of a key; those that a living run holds too. */
-async function unfinished(vault: Vault, tenants: readonly TenantId[]): Promise<Left[]> {
-  const found = await inParallel(tenants, AT_ONCE, async (tenant) => {
-    const { stored } = await readRotation(vault, tenant);
-    if (stored === undefined) return [];
-    const { state, kind } = stored.data;
-    const open = isPending(state) || (kind !== "recovery" && isBefore(state, "RETIRED"));
-    return open ? [{ tenant, rotation: stored.data }] : [];
-  });
-  return found.flat();
-}
-
-/** A run of this machine has it in hand. */
-const isAtWork = ({ holder }: Rotation): boolean => holder !== null && holderState(holder) === "alive";
-
-/** Milliseconds after which a holder elsewhere counts as silent here: more than four heartbeats, for clocks differ. */
-const SILENT_MS = 90_000;
-
-const isSilent = ({ holder }: Rotation): boolean =>
-  holder === null || holderState(holder) === "gone" || Date.now() - Date.parse(holder.heartbeat) > SILENT_MS;
-
 function standsStill(
   tenant: TenantId,
   { holder }: Rotation,
@@ -135,7 +107,7 @@ function standsStill(
 }
 
 /** Tells the security team of each rotation that stands still while its password may be half changed; hourly. */
-async function alarm(outbox: Outbox, orphans: readonly Left[]): Promise<void> {
+async function alarm(outbox: Outbox, orphans: readonly Unfinished[]): Promise<void> {
   const hour = new Date().toISOString().slice(0, 13);
   const urgent = orphans.filter(
     ({ rotation }) => isBefore(rotation.state, "COMMITTED") && isSilent(rotation),

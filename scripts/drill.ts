@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { keepDrillReport } from "../runbooks/lib/drill-reports.ts";
 import { reportJson, reportText } from "./drill/report.ts";
 import { play, type Result, type Scenario } from "./drill/scenario.ts";
 import { scenario1 } from "./drill/scenario-1.ts";
@@ -16,29 +17,42 @@ import { openLab } from "./lab/place.ts";
 
 const SCENARIOS: Scenario[] = [scenario1, scenario2, scenario3];
 
-const USAGE = `Usage: npm run drill -- [--json FILE]
+const USAGE = `Usage: npm run drill -- [--json FILE] [--record FOLDER]
 
   Starts a fresh lab, plays every scenario on it, and prints a table of steps with times and the verdict.
 
-  --json FILE   write the report as JSON too
+  --json FILE      write the report as JSON too
+  --record FOLDER  keep it under its time in this folder: the one that \`drills\` in recovery.yaml names, where
+                   \`npx runbook status\` finds it
 `;
+
+/** Where the report goes besides the terminal. */
+interface Places {
+  json: string | undefined;
+  record: string | undefined;
+}
 
 const tell = (line: string): void => void process.stderr.write(`${line}\n`);
 
 process.exitCode = await main(process.argv.slice(2));
 
 async function main(args: string[]): Promise<number> {
-  let json: string | undefined;
+  let places: Places;
   try {
     const { values } = parseArgs({
       args,
-      options: { json: { type: "string" }, help: { type: "boolean", short: "h" } },
+      options: {
+        json: { type: "string" },
+        record: { type: "string" },
+        help: { type: "boolean", short: "h" },
+      },
     });
     if (values.help === true) {
       process.stdout.write(USAGE);
       return 0;
     }
-    json = values.json === undefined ? undefined : resolve(values.json);
+    const absolute = (path: string | undefined) => (path === undefined ? undefined : resolve(path));
+    places = { json: absolute(values.json), record: absolute(values.record) };
   } catch (error) {
     tell(`${error instanceof Error ? error.message.split(". ")[0] : error}\n\n${USAGE}`);
     return 2;
@@ -50,7 +64,7 @@ async function main(args: string[]): Promise<number> {
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
     process.once(signal, () => interrupted.abort(new Error(`Ended by ${signal}`)));
   try {
-    return await drill(scratch, json, interrupted.signal);
+    return await drill(scratch, places, interrupted.signal);
   } catch (error) {
     tell(error instanceof Error ? error.message : String(error));
     return interrupted.signal.aborted ? 130 : 1;
@@ -59,13 +73,16 @@ async function main(args: string[]): Promise<number> {
   }
 }
 
-async function drill(scratch: string, json: string | undefined, signal: AbortSignal): Promise<number> {
+async function drill(scratch: string, { json, record }: Places, signal: AbortSignal): Promise<number> {
+  const at = new Date();
   tell("Starting a fresh lab");
   const lab = await startLab({ dir: join(scratch, "lab"), signal, onProgress: (line) => tell(`  ${line}`) });
   try {
     const results = await Promise.race([playAll(lab), aborted(signal)]);
     process.stdout.write(`\n${reportText(lab.phases, results)}\n`);
-    if (json !== undefined) writeFileSync(json, `${JSON.stringify(reportJson(results), undefined, 2)}\n`);
+    const report = reportJson(results, at);
+    if (json !== undefined) writeFileSync(json, `${JSON.stringify(report, undefined, 2)}\n`);
+    if (record !== undefined) tell(`Kept as ${keepDrillReport(record, report)}`);
     return results.every((result) => result.passed) ? 0 : 1;
   } finally {
     await lab.stop();

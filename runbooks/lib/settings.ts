@@ -26,6 +26,7 @@ const File = z.strictObject({
   pulumi: z.strictObject({ project_dir: text.optional() }).default({}),
   notify: NotifySection.optional(),
   backup: BackupSection.default({ recovery_public_keys: [] }),
+  drills: text.optional(),
 });
 
 /** Every path is absolute. */
@@ -40,6 +41,8 @@ export interface Settings {
   /** Who is told of incidents; undefined: nobody. */
   notify: Notify | undefined;
   backup: Backup;
+  /** The folder where reports of drills are kept. */
+  drills: string;
 }
 
 /**
@@ -51,7 +54,7 @@ export function loadSettings(env: NodeJS.ProcessEnv = process.env): Settings {
   const content = parseYaml(file, readText(file)) ?? {};
   const checked = File.safeParse(content);
   if (!checked.success) throw bad(file, settingsProblems(File, checked.error, content).join("; "));
-  const { vault, audit, ssh, pulumi, notify, backup } = checked.data;
+  const { vault, audit, ssh, pulumi, notify, backup, drills } = checked.data;
   const path = (text: string) =>
     text.startsWith("~/") ? join(homedir(), text.slice(2)) : resolve(dirname(file), text);
   return {
@@ -65,6 +68,7 @@ export function loadSettings(env: NodeJS.ProcessEnv = process.env): Settings {
     pulumi: { project_dir: pulumi.project_dir === undefined ? REPOSITORY : path(pulumi.project_dir) },
     notify: notify === undefined ? undefined : notifyOf(notify, path),
     backup: backupOf(backup, path),
+    drills: path(drills ?? "drills"),
   };
 }
 

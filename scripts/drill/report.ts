@@ -1,6 +1,7 @@
 // The drill's report: a table for people and the same as JSON.
 
 import { styleText } from "node:util";
+import type { DrillReport } from "../../runbooks/lib/drill-reports.ts";
 import type { Result, Step } from "./scenario.ts";
 import type { Tally } from "./tally.ts";
 
@@ -32,8 +33,9 @@ export function reportText(setUp: Step[], results: Result[]): string {
 }
 
 /** The report as the JSON document of `--json`. A time that wasn't measured is null. */
-export function reportJson(results: Result[]): unknown {
+export function reportJson(results: Result[], at: Date): DrillReport {
   return {
+    at: at.toISOString(),
     scenarios: results.map(({ scenario, passed, measured, steps, failure }) => ({
       name: scenario.name,
       passed,

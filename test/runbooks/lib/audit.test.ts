@@ -31,6 +31,7 @@ function settings(log = path): Settings {
     pulumi: { project_dir: folder },
     notify: undefined,
     backup: backupOf(BackupSection.parse({}), String),
+    drills: join(folder, "drills"),
   };
 }
 

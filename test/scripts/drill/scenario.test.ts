@@ -17,7 +17,7 @@ test("passes when both promises are kept, and reports every step with its time",
   }, told);
   expect(result.passed).toBe(true);
   expect(told).toEqual([expect.stringMatching(/✓ rebuild \(0\.0 s\)/)]);
-  expect(reportJson([result])).toMatchObject({
+  expect(reportJson([result], new Date())).toMatchObject({
     scenarios: [
       {
         name: "a scenario",
@@ -61,7 +61,7 @@ test("fails when a proof fails, with what was done up to there and no time made 
   expect(result).toMatchObject({ passed: false, measured: undefined, failure: "the password is refused" });
   expect(result.steps.map((step) => step.title)).toEqual(["kill", "login"]);
   expect(told[1]).toContain("✗ login");
-  expect(reportJson([result])).toMatchObject({
+  expect(reportJson([result], new Date())).toMatchObject({
     scenarios: [
       { passed: false, measured_rto_s: null, measured_rpo_s: null, failure: "the password is refused" },
     ],
@@ -72,7 +72,7 @@ test("reports what became of mail that was submitted meanwhile", async () => {
   const mail = { submitted: 412, lost: 2, repeated: 1, longestGap: 1.26, lostSeconds: 0.4 };
   const result = await played(async () => ({ rto: 1, rpo: mail.lostSeconds, mail }));
   expect(result.failure).toBe("RPO missed: 0.4 s of 0 s");
-  expect(reportJson([result])).toMatchObject({
+  expect(reportJson([result], new Date())).toMatchObject({
     scenarios: [{ mail: { submitted: 412, lost: 2, repeated: 1, longest_gap_s: 1.26 } }],
   });
   expect(reportText([], [result])).toMatch(/412 submitted meanwhile: 2 lost, 1 .* 1\.3 s/);
