@@ -17,10 +17,13 @@ import {
 } from "./audit-chain.ts";
 import { appendToFile, readIfThere, replaceFile } from "./durable-file.ts";
 import { withFileLock } from "./file-lock.ts";
+import { countLines, lastLine, wholeLines } from "./log-lines.ts";
 
 export class AuditStore {
   readonly path: string;
   private readonly lock: string;
+  /** Up to where `eventsAfter` has read. */
+  private read = { seq: 0, offset: 0 };
 
   /** Touches nothing before the first append. */
   constructor(path: string) {
@@ -36,13 +39,12 @@ export class AuditStore {
   async append(event: Unlinked): Promise<AuditEvent[]> {
     mkdirSync(dirname(this.path), { recursive: true, mode: 0o700 });
     return withFileLock(this.lock, () => {
-      const torn = this.settleTornLine();
-      const stored = this.bytes();
-      const tip = this.checkedTip(stored);
+      let log = this.survey([event]);
+      const torn = this.settleTornLine(log);
       const due = [...(torn === undefined ? [] : [tornEvent(event, torn)]), event];
-      // Searched for and not parsed: an append must stay quick when the log holds years.
-      const fresh = due.filter((one) => !stored.includes(idAsStored(one)));
-      const linked = linkAll(fresh, tip);
+      if (log.rest.length > 0) log = this.survey(due);
+      const fresh = due.filter((one) => !log.ids.has(one.event_id));
+      const linked = linkAll(fresh, this.checkedTip(log));
       if (linked.length > 0) this.write(linked);
       return linked;
     });
@@ -50,14 +52,28 @@ export class AuditStore {
 
   /** The events after `seq`, in their order. @throws Error at the first line that isn't an event. */
   eventsAfter(seq: number): AuditEvent[] {
-    const lines = splitLines(this.bytes()).lines.slice(seq);
-    return lines.map((line, index) => this.parsed(line, seq + index + 1));
+    // Whoever copies as it goes on asks for what came since: nobody has to count the lines before it again.
+    const known = this.read.seq === seq ? this.read : { seq: 0, offset: 0 };
+    const events: AuditEvent[] = [];
+    let [number, offset] = [known.seq, known.offset];
+    for (const piece of wholeLines(this.path, offset)) {
+      for (const line of splitLines(piece).lines) {
+        number += 1;
+        if (number > seq) events.push(this.parsed(line, number));
+      }
+      offset += piece.length;
+    }
+    this.read = { seq: number, offset };
+    return events;
   }
 
   /** The chain's id; undefined before the first event. */
   chain(): string | undefined {
-    const [first] = splitLines(this.bytes()).lines;
-    return first === undefined ? undefined : this.parsed(first, 1).chain;
+    for (const piece of wholeLines(this.path)) {
+      const [first] = splitLines(piece).lines;
+      if (first !== undefined) return this.parsed(first, 1).chain;
+    }
+    return undefined;
   }
 
   /** The log as it is; empty when there is none. */
@@ -86,13 +102,34 @@ export class AuditStore {
     });
   }
 
-  /** A log that isn't what it was is evidence: appending would bury it, and give its numbers away again. */
-  private checkedTip(stored: Buffer): Tip | undefined {
-    const { lines } = splitLines(stored);
-    const line = lines.at(-1);
-    const last = line === undefined ? undefined : this.parsed(line, lines.length);
+  /** Searched through and not parsed: an append must stay quick when the log holds years. */
+  private survey(events: readonly Unlinked[]): Survey {
     const head = this.head();
-    if (head === undefined || stored.includes(`"hash":${JSON.stringify(head.hash)}`)) return last;
+    const log: Survey = {
+      head,
+      lines: 0,
+      bytes: 0,
+      last: undefined,
+      rest: Buffer.alloc(0),
+      ids: new Set(),
+      hasHead: false,
+    };
+    const pieces = wholeLines(this.path);
+    for (let next = pieces.next(); ; next = pieces.next()) {
+      log.bytes += next.value.length;
+      if (next.done === true) return { ...log, rest: next.value };
+      const piece = next.value;
+      log.lines += countLines(piece);
+      log.last = lastLine(piece);
+      for (const one of events) if (piece.includes(idAsStored(one))) log.ids.add(one.event_id);
+      log.hasHead ||= head !== undefined && piece.includes(`"hash":${JSON.stringify(head.hash)}`);
+    }
+  }
+
+  /** A log that isn't what it was is evidence: appending would bury it, and give its numbers away again. */
+  private checkedTip({ head, lines, last, hasHead }: Survey): Tip | undefined {
+    const tip = last === undefined ? undefined : this.parsed(last, lines);
+    if (head === undefined || hasHead) return tip;
     throw new Error(`${this.path} doesn't hold event ${head.seq} as it was stored: it was cut or replaced`);
   }
 
@@ -113,9 +150,7 @@ export class AuditStore {
   }
 
   /** A complete event that only lost its newline is completed; anything else is kept in a file of its own. */
-  private settleTornLine(): Torn | undefined {
-    const bytes = this.bytes();
-    const { rest } = splitLines(bytes);
+  private settleTornLine({ bytes, rest }: Survey): Torn | undefined {
     if (rest.length === 0) return undefined;
     if (parseLine(rest) !== undefined) {
       appendToFile(this.path, Buffer.from("\n"));
@@ -124,9 +159,23 @@ export class AuditStore {
     const digest = sha256(rest);
     const file = `${this.path}.torn-${digest.slice(0, 16)}`;
     replaceFile(file, rest);
-    truncateSync(this.path, bytes.length - rest.length);
+    truncateSync(this.path, bytes - rest.length);
     return { file, bytes: rest.length, sha256: digest };
   }
+}
+
+/** What an append has to know of the log. */
+interface Survey {
+  /** The last event that was stored, by the note beside the log, and whether the log has it. */
+  head: Tip | undefined;
+  hasHead: boolean;
+  lines: number;
+  last: Buffer | undefined;
+  /** What a crash left of a line. */
+  rest: Buffer;
+  bytes: number;
+  /** Those of the events looked for that it has. */
+  ids: Set<string>;
 }
 
 /** A part of the event's line in the log: canonical JSON has these two keys side by side. */

@@ -101,6 +101,27 @@ describe("the audit log", () => {
     expect(last).not.toHaveProperty("severity");
   });
 
+  it("says what came after an event, however far it was read before, and whoever else adds to it", async () => {
+    const store = new AuditStore(path);
+    const append = async (runId: string, count: number) => {
+      const audit = logOf(runId);
+      for (let at = 0; at < count; at += 1)
+        await audit.append({ event: `e${at}`, details: { filler: "x".repeat(30_000) } });
+    };
+    const since = (seq: number) => store.eventsAfter(seq).map((event) => event.seq);
+    expect(since(0)).toEqual([]);
+    await append("run-1", 5);
+    expect(since(0)).toEqual([1, 2, 3, 4, 5]);
+    await append("run-2", 2);
+    expect(since(5)).toEqual([6, 7]);
+    expect(since(7)).toEqual([]);
+    expect(since(3)).toEqual([4, 5, 6, 7]);
+    expect(since(9)).toEqual([]);
+    await append("run-3", 1);
+    expect(since(7)).toEqual([8]);
+    expect(store.chain()).toBe(lines()[0].chain);
+  });
+
   it("is readable by its owner alone", async () => {
     await logOf("run-1").append({ event: "a", details: {} });
     expect(fs.statSync(path).mode & 0o777).toBe(0o600);
