@@ -17,6 +17,7 @@ import { allOf } from "./all-of.ts";
 import { endService, sweep } from "./children.ts";
 import { awsEndpoint, startCloud } from "./cloud.ts";
 import { serveControl } from "./control.ts";
+import { dnsServer, startDns } from "./dns.ts";
 import { labEnvironment, labVariables, type Place, withoutForeign } from "./environment.ts";
 import { removeFolder, takeFolder } from "./folder.ts";
 import { Hypervisor } from "./hypervisor.ts";
@@ -136,6 +137,7 @@ async function build(
       atEnd(() => endService(started.agent));
       return started;
     }),
+    phase("DNS server", async () => atEnd(await startDns(place.awsEndpoint, address))),
     phase("receivers of notices", async () => atEnd(await startReceivers(dir, address))),
     phase("Pulumi project, plugins and empty stacks", async () => {
       await makeProject(dir, repo);
@@ -203,6 +205,7 @@ async function writeSettings(place: Place, address: string): Promise<void> {
       recovery_public_keys: ["offline-recovery.pub.pem"],
       metrics_file: join("metrics", "vault-backup.prom"),
     },
+    dns: { resolvers: [dnsServer(address)], authoritative: [dnsServer(address)] },
   };
   await writeFile(join(place.dir, "recovery.yaml"), stringify(settings));
 }
