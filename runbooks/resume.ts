@@ -5,17 +5,17 @@ import { type TenantId, tenantStack } from "../stacks/names.ts";
 import { eventId } from "./lib/audit-chain.ts";
 import { RunbookError } from "./lib/errors.ts";
 import { breakGlassFlag, takeOverFlag, tenantFlag } from "./lib/flag-types.ts";
-import { holderState } from "./lib/holder.ts";
 import { forEachTenant } from "./lib/many.ts";
 import { Outbox } from "./lib/outbox.ts";
 import { inParallel } from "./lib/parallel.ts";
-import { isBefore, isPending, type Rotation } from "./lib/records.ts";
+import { isBefore, type Rotation } from "./lib/records.ts";
 import { finishPending } from "./lib/reset.ts";
 import { resetRights } from "./lib/reset-rights.ts";
 import { readRotation } from "./lib/rotation-begin.ts";
 import { defineRunbook } from "./lib/runbook.ts";
 import { openSession } from "./lib/session.ts";
 import { Held } from "./lib/take-over.ts";
+import { isAtWork, isSilent, isUnfinished } from "./lib/unfinished.ts";
 import type { Vault } from "./lib/vault.ts";
 
 const ROLE = "incident-responder";
@@ -111,21 +111,10 @@ async function unfinished(vault: Vault, tenants: readonly TenantId[]): Promise<L
   const found = await inParallel(tenants, AT_ONCE, async (tenant) => {
     const { stored } = await readRotation(vault, tenant);
     if (stored === undefined) return [];
-    const { state, kind } = stored.data;
-    const open = isPending(state) || (kind !== "recovery" && isBefore(state, "RETIRED"));
-    return open ? [{ tenant, rotation: stored.data }] : [];
+    return isUnfinished(stored.data) ? [{ tenant, rotation: stored.data }] : [];
   });
   return found.flat();
 }
-
-/** A run of this machine has it in hand. */
-const isAtWork = ({ holder }: Rotation): boolean => holder !== null && holderState(holder) === "alive";
-
-/** Milliseconds after which a holder elsewhere counts as silent here: more than four heartbeats, for clocks differ. */
-const SILENT_MS = 90_000;
-
-const isSilent = ({ holder }: Rotation): boolean =>
-  holder === null || holderState(holder) === "gone" || Date.now() - Date.parse(holder.heartbeat) > SILENT_MS;
 
 function standsStill(
   tenant: TenantId,

@@ -159,5 +159,9 @@ const Key = z.object({
     min_available_version: z.number().int(),
     /** When each version that is there was made (seconds since 1970). */
     keys: z.record(z.string(), z.number()),
+    type: z.string(),
+    exportable: z.boolean(),
+    allow_plaintext_backup: z.boolean(),
+    deletion_allowed: z.boolean(),
   }),
 });
