@@ -1,6 +1,6 @@
 // The lab's DNS server: what moto's Route 53 holds but doesn't serve. It answers with authority for every hosted zone,
-// over UDP and, for what is too long for that, TCP. An address leads back to its mail host's name, as a provider does
-// when asked, unless a zone of its own (in-addr.arpa) says otherwise.
+// over UDP and, for what is too long for that, TCP. An address leads back to the mail host that it was first
+// given to, as a provider has it once it was asked, unless a zone of its own (in-addr.arpa) says otherwise.
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { createServer } from "node:net";
@@ -42,16 +42,27 @@ interface Zone {
   answers: Answer[];
 }
 
-/** Starts it; resolves to what ends it. */
-export async function startDns(endpoint: string, address: string): Promise<() => Promise<void>> {
+export interface LabDns {
+  /** Has every address that a mail host has by now lead back to it. */
+  nameAddresses(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export async function startDns(endpoint: string, address: string): Promise<LabDns> {
   const route53 = new Route53Client(awsClient(endpoint));
-  const zones = fresh(() => readZones(route53));
+  const hosts = new Map<string, string>();
+  const zones = fresh(async () => {
+    const all = await readZones(route53);
+    for (const { type, name, data } of all.flatMap(({ answers }) => answers))
+      if (type === "A" && name.startsWith("mail.") && !hosts.has(data)) hosts.set(data, name);
+    return all;
+  });
   const answer = async (query: DecodedPacket): Promise<Packet> => {
     const [question] = query.questions ?? [];
     const base = { id: query.id, type: "response" as const, questions: query.questions };
     if (question === undefined) return { ...base, flags: RCODE.broken };
     const found = await zones()
-      .then((all) => lookUp(all, question))
+      .then((all) => lookUp(all, hosts, question))
       .catch(() => undefined);
     return { ...base, ...(found ?? { flags: RCODE.broken }) };
   };
@@ -84,28 +95,34 @@ export async function startDns(endpoint: string, address: string): Promise<() =>
   tcp.listen(PORT, address);
   await Promise.all([once(udp, "listening"), once(tcp, "listening")]);
   for (const server of [udp, tcp]) server.unref();
-  return async () => {
-    udp.close();
-    tcp.close();
-    route53.destroy();
+  return {
+    nameAddresses: async () => void (await zones()),
+    stop: async () => {
+      udp.close();
+      tcp.close();
+      route53.destroy();
+    },
   };
 }
 
-/** What the zones say to a question: the answers, and whether the name is known at all. */
-function lookUp(zones: readonly Zone[], { name, type }: Question): Pick<Packet, "flags" | "answers"> {
-  const asked = name.toLowerCase().replace(/\.$/, "");
+/** What is said to a question: the answers, and whether the name is known at all. */
+function lookUp(
+  zones: readonly Zone[],
+  hosts: ReadonlyMap<string, string>,
+  { name, type }: Question,
+): Pick<Packet, "flags" | "answers"> {
+  const asked = undotted(name);
   const zone = zones
     .filter((one) => asked === one.name || asked.endsWith(`.${one.name}`))
     .sort((one, other) => other.name.length - one.name.length)[0];
-  const pointer = asked.endsWith(".in-addr.arpa") && zone === undefined ? pointerTo(zones, asked) : undefined;
-  if (pointer !== undefined)
-    return { flags: AUTHORITATIVE | RCODE.ok, answers: type === "PTR" ? [pointer] : [] };
-  if (zone === undefined) return { flags: RCODE.refused, answers: [] };
-  const named = zone.answers.filter((one) => one.name.toLowerCase() === asked);
+  if (zone === undefined) return reverse(hosts, asked, type);
+  const named = zone.answers.filter((one) => one.name === asked);
   const answers = named.filter((one) => one.type === type || one.type === "CNAME");
   const alias = answers.find((one) => one.type === "CNAME");
   const behind =
-    type !== "CNAME" && alias?.type === "CNAME" ? lookUp(zones, { name: alias.data, type }).answers : [];
+    type !== "CNAME" && alias?.type === "CNAME"
+      ? lookUp(zones, hosts, { name: alias.data, type }).answers
+      : [];
   const isThere = zone.answers.some((one) => one.name === asked || one.name.endsWith(`.${asked}`));
   return {
     flags: AUTHORITATIVE | (isThere ? RCODE.ok : RCODE.unknown),
@@ -113,12 +130,17 @@ function lookUp(zones: readonly Zone[], { name, type }: Question): Pick<Packet, 
   };
 }
 
-function pointerTo(zones: readonly Zone[], reverse: string): Answer | undefined {
-  const address = reverse.replace(".in-addr.arpa", "").split(".").reverse().join(".");
-  const host = zones
-    .flatMap(({ answers }) => answers)
-    .find((one) => one.type === "A" && one.data === address && one.name.startsWith("mail."));
-  return host && { type: "PTR", name: reverse, ttl: 300, data: host.name };
+/** Addresses have names without anybody's zone; of every other name this server knows nothing. */
+function reverse(
+  hosts: ReadonlyMap<string, string>,
+  asked: string,
+  type: string | undefined,
+): Pick<Packet, "flags" | "answers"> {
+  if (!asked.endsWith(".in-addr.arpa")) return { flags: RCODE.refused, answers: [] };
+  const host = hosts.get(asked.replace(".in-addr.arpa", "").split(".").reverse().join("."));
+  if (host === undefined) return { flags: AUTHORITATIVE | RCODE.unknown, answers: [] };
+  const answers: Answer[] = type === "PTR" ? [{ type: "PTR", name: asked, ttl: 300, data: host }] : [];
+  return { flags: AUTHORITATIVE | RCODE.ok, answers };
 }
 
 async function readZones(route53: Route53Client): Promise<Zone[]> {

@@ -121,7 +121,7 @@ async function build(
     awsEndpoint: awsEndpoint(address),
   };
   const vaultOptions = { dir, address, program: join(toolchain, "vault"), env, signal };
-  const [vault, , ssh] = await allOf([
+  const [vault, , ssh, dns] = await allOf([
     phase("Vault initialised and unsealed", async () => {
       const started = await startVault(vaultOptions);
       atEnd(() => endService(started.process));
@@ -137,7 +137,11 @@ async function build(
       atEnd(() => endService(started.agent));
       return started;
     }),
-    phase("DNS server", async () => atEnd(await startDns(place.awsEndpoint, address))),
+    phase("DNS server", async () => {
+      const started = await startDns(place.awsEndpoint, address);
+      atEnd(() => started.stop());
+      return started;
+    }),
     phase("receivers of notices", async () => atEnd(await startReceivers(dir, address))),
     phase("Pulumi project, plugins and empty stacks", async () => {
       await makeProject(dir, repo);
@@ -174,6 +178,7 @@ async function build(
 
   const open = await openLab(dir);
   if (options.bare !== true) await provision(open, hosts, tenants, ssh.publicKey, phase, signal);
+  await dns.nameAddresses();
   await offlineKey;
   await describeLab(dir, { ...place, ready: true });
   return { ...(await openLab(dir)), dir, tenants, hosts, phases, stop };
