@@ -48,9 +48,12 @@ export class DnsServer {
       const { code = "" } = error as NodeJS.ErrnoException;
       if (code === "ENOTFOUND" || code === "ENODATA") return [];
       if (!["ETIMEOUT", "ECONNREFUSED", "ECANCELLED"].includes(code))
-        throw new Error(`${this.address} doesn't answer ${name} ${type}: ${code.replace(/^E/, "")}`, {
-          cause: error,
-        });
+        throw new Error(
+          `the DNS server ${this.address} doesn't answer ${name} ${type}: ${code.replace(/^E/, "")}`,
+          {
+            cause: error,
+          },
+        );
       this.#silent = new SilentServer(
         `the DNS server ${this.address} gives no answer${code === "ECONNREFUSED" ? ": nothing listens there" : ""}`,
         { cause: error },

@@ -13,7 +13,7 @@ import { type Declared, declaredOf, type ZoneRecord } from "./declared.ts";
 import { DnsServer, reverseName, SilentServer } from "./dns-server.ts";
 import { compare, type Difference, lineOf } from "./dns-zone.ts";
 import type { DriftContext } from "./drift-context.ts";
-import { RunbookError } from "./errors.ts";
+import { messageOf } from "./errors.ts";
 import type { Finding } from "./findings.ts";
 import { inParallel } from "./parallel.ts";
 import { oneLine } from "./printable.ts";
@@ -38,11 +38,11 @@ export async function checkDns(c: DriftContext): Promise<void> {
     });
     c.progress(`${++done} of ${c.tenants.length} tenants' DNS records`);
   });
-  for (const { address, message } of servers.silent())
+  for (const { address, why } of servers.troubles())
     c.report.couldNot({
       check: "dns",
       about: address,
-      why: message,
+      why,
       next: `dig @${address.replace(/:(\d+)$/, " -p $1")} . NS   # if it is gone for good: dns.resolvers, or dns.authoritative, in ${c.settings.file}`,
     });
   await keyFindings(c);
@@ -53,23 +53,27 @@ class Servers {
   readonly resolvers: readonly DnsServer[];
   readonly #authoritative: readonly DnsServer[] | undefined;
   readonly #known = new Map<string, DnsServer>();
-  readonly #silent = new Map<string, string>();
+  /** What was wrong with a server first, and how many of its answers are missing. */
+  readonly #troubles = new Map<string, { why: string; missing: number; silent: boolean }>();
 
   constructor(resolvers: readonly string[], authoritative: readonly string[] | undefined) {
     this.resolvers = resolvers.map((address) => this.#at(address));
     this.#authoritative = authoritative?.map((address) => this.#at(address));
   }
 
-  /** Those that were silent, and in which words. */
-  silent(): { address: string; message: string }[] {
-    return [...this.#silent].map(([address, message]) => ({ address, message }));
+  /** Servers of which answers are missing, each once, however many. */
+  troubles(): { address: string; why: string }[] {
+    return [...this.#troubles].map(([address, { why, missing, silent }]) => ({
+      address,
+      why: silent || missing === 1 ? why : `${why}; nor ${missing - 1} others`,
+    }));
   }
 
   isSilent(address: string): boolean {
-    return this.#silent.has(address);
+    return this.#troubles.get(address)?.silent ?? false;
   }
 
-  /** What each server answers, without the silent ones. @throws Error where one refuses to answer. */
+  /** What each server answers; those that don't are kept for `troubles`. */
   async ask(
     servers: readonly DnsServer[],
     name: string,
@@ -77,11 +81,16 @@ class Servers {
   ): Promise<{ at: string; values: string[] }[]> {
     const answers = await Promise.all(
       servers.map(async (server) => {
+        const { address } = server;
         try {
-          return [{ at: server.address, values: await server.ask(name, type) }];
+          return [{ at: address, values: await server.ask(name, type) }];
         } catch (error) {
-          if (!(error instanceof SilentServer)) throw error;
-          this.#silent.set(server.address, error.message);
+          const before = this.#troubles.get(address);
+          this.#troubles.set(address, {
+            why: before?.why ?? messageOf(error),
+            missing: (before?.missing ?? 0) + 1,
+            silent: error instanceof SilentServer || (before?.silent ?? false),
+          });
           return [];
         }
       }),
@@ -166,11 +175,6 @@ async function recordFindings(
       ),
     ];
   const world = await differences(servers.resolvers);
-  if (zone.asked === 0 && world.asked === 0)
-    throw new RunbookError(`no DNS server answers for ${declared.domain}`, {
-      exit: "failed",
-      next: `dig ${record.name} ${record.type}   # from another machine: is it the network here?`,
-    });
   const [other] = world.wrong;
   if (other === undefined) return [];
   const at = world.wrong.map((one) => one.at);
