@@ -42,8 +42,8 @@ function listening(text: string, address: string): number[] {
   const ports = text.split("\n").flatMap((line) => {
     const local = line.trim().split(/\s+/)[3] ?? "";
     const [, host = "", port = ""] = /^(.*):(\d+)$/.exec(local) ?? [];
-    const bare = host.replace(/^\[|\]$/g, "").replace(/%.*/, "");
-    const own = bare === "::1" || (/^(?:::ffff:)?127\./.test(bare) && !bare.endsWith(address));
+    const bare = host.replace(/^\[(?:::ffff:)?|\]$/g, "").replace(/%.*/, "");
+    const own = bare === "::1" || (bare.startsWith("127.") && bare !== address);
     return port === "" || own ? [] : [Number(port)];
   });
   return [...new Set(ports)].sort((one, other) => one - other);
