@@ -241,8 +241,9 @@ async function openOr(
 const about = (tenant: TenantId, kind: string, which: string) =>
   ({ check: "credentials", kind, about: tenant, which }) as const;
 
+/** An incident of its own: one that is over by now would not be reset again. */
 const reset = (tenant: TenantId, reason: string): string =>
-  `npx runbook emergency-reset --tenant ${tenant} --incident DRIFT-${tenant}-${new Date().toISOString().slice(0, 10)} --reason "${reason}"`;
+  `npx runbook emergency-reset --tenant ${tenant} --incident DRIFT-${tenant}-${new Date().toISOString().replaceAll(/[-:]|\.\d+/g, "")} --reason "${reason}"`;
 
 const userPath = (email: string): string => `/user/${encodeURIComponent(email)}`;
 

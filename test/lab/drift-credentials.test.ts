@@ -9,7 +9,7 @@ import { readRecord } from "../../scripts/drill/doors.ts";
 import { order } from "../../scripts/lab/control.ts";
 import { GLOBEX } from "../../scripts/lab/tenants.ts";
 import { API_TOKEN_FILE, adminAddress, COMPOSE_FILE } from "../../stacks/names.ts";
-import { encrypt, mailuCalls, onHost, setInMailu, writeRecord } from "./door.ts";
+import { awkwardPassword, encrypt, mailuCalls, onHost, setInMailu, writeRecord } from "./door.ts";
 import { addressOf, killVps, lab } from "./lab.ts";
 import { expectNone, expectOnly, look, mend } from "./live-drift.ts";
 import { mailuApi } from "./mailu-api.ts";
@@ -25,7 +25,7 @@ test("nothing is found where nothing has drifted, by a role that can change noth
 });
 
 test("a password that somebody changed in Mailu by hand is found, and a reset mends it", async () => {
-  const other = "changed by hand, by nobody knows whom";
+  const other = awkwardPassword();
   await setInMailu(GLOBEX, other);
   const looked = await globex();
   const row = expectOnly(looked, "credentials/login-refused/globex");
@@ -133,7 +133,7 @@ test("a host that answers nobody is no drift: it is not checked, within a minute
 
 test("a password that a rotation changes at that moment is no drift", async () => {
   const before = await credentialOf(GLOBEX);
-  const fresh = "set a moment before it is stored: fine";
+  const fresh = awkwardPassword();
   await setInMailu(GLOBEX, fresh);
   const reads = await readsOfAdmin();
   const looking = globex();
