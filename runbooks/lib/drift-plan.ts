@@ -68,7 +68,9 @@ interface Change {
 
 function plannedChanges({ steps }: Plan, recorded: ReadonlyMap<string, Resource>): Change[] {
   // The look comes first in a plan, then the program's own steps, which begin with its stack: only these compare.
-  const begin = steps.findLastIndex(({ op, urn }) => op !== "refresh" && typeOf(urn) === "pulumi:pulumi:Stack");
+  const begin = steps.findLastIndex(
+    ({ op, urn }) => op !== "refresh" && typeOf(urn) === "pulumi:pulumi:Stack",
+  );
   // Of the parts of a replacement the last one counts.
   const own = steps.slice(begin + 1).filter(({ op }) => OPS.has(op));
   const last = new Map(own.map((step) => [step.urn, step]));
@@ -180,11 +182,13 @@ function apart(a: string, b: string): [string, string] {
   if (!a.includes("\n") && !b.includes("\n")) return [a, b];
   const only = (of: string, other: string) => {
     const there = new Set(other.split("\n"));
-    return of
-      .split("\n")
-      .filter((line) => !there.has(line))
-      .map((line) => line.trim())
-      .join(" | ") || "(no other line)";
+    return (
+      of
+        .split("\n")
+        .filter((line) => !there.has(line))
+        .map((line) => line.trim())
+        .join(" | ") || "(no other line)"
+    );
   };
   return [only(a, b), only(b, a)];
 }
