@@ -85,7 +85,10 @@ test("each thing that was changed behind the stacks' back is found once, and not
     token_policies: ["incident-responder"],
   });
   await vault("PUT", "sys/policies/acl/backdoor", { policy: 'path "*" { capabilities = ["read"] }' });
-  await vault("PUT", "sys/audit/extra", { type: "file", options: { file_path: "stdout" } });
+  await vault("PUT", "sys/audit/extra", {
+    type: "file",
+    options: { file_path: join(lab.place.dir, "vault", "extra.log") },
+  });
   await vault("POST", "auth/approle/role/backdoor", { token_policies: ["backdoor"] });
   await vault("POST", "sys/mounts/mine", { type: "kv" });
   await vault("POST", "smtp-transit/keys/nobody", {});
