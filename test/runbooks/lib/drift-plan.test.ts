@@ -27,7 +27,7 @@ const GROUP = "aws:ec2/securityGroup:SecurityGroup";
 const POLICY = "vault:index/policy:Policy";
 
 test("what only the look has changed, and the program doesn't set, is no drift", () => {
-  const before = resource(GROUP, "g", { name: "a" });
+  const before = resource(GROUP, "g", { name: "a" }, { outputs: { ownerId: "1" } });
   const seen = resource(GROUP, "g", { name: "a" }, { outputs: { ownerId: "2" } });
   const look = step("update", seen, before, { ownerId: {} });
   expect(findingsOf([before], look, root)).toEqual([]);
@@ -88,10 +88,11 @@ describe("values", () => {
     const declared = resource(POLICY, "p", { policy: "a", key: "[secret]" });
     const [finding] = findingsOf([before], root, step("update", declared, found, { policy: {}, key: {} }));
     expect(finding).toMatchObject({ check: "vault", declared: "policy: a", found: "policy: b" });
-    const secret = step("update", declared, resource(POLICY, "p", { policy: "a", key: SEALED, x: 1 }), {
-      x: {},
-      key: {},
-    });
+    const sealed = step("update", declared, resource(POLICY, "p", { policy: "b", key: SEALED }), { policy: {}, key: {} });
+    const findings = findingsOf([before], root, sealed);
+    expect(told(findings)).toEqual(["vault resource-differs Policy p"]);
+    expect(findings[0]?.found).toBe("policy: b");
+  });
     expect(JSON.stringify(findingsOf([before], root, secret))).not.toContain("abc");
   });
 
