@@ -88,12 +88,13 @@ describe("values", () => {
     const declared = resource(POLICY, "p", { policy: "a", key: "[secret]" });
     const [finding] = findingsOf([before], root, step("update", declared, found, { policy: {}, key: {} }));
     expect(finding).toMatchObject({ check: "vault", declared: "policy: a", found: "policy: b" });
-    const sealed = step("update", declared, resource(POLICY, "p", { policy: "b", key: SEALED }), { policy: {}, key: {} });
+    const sealed = step("update", declared, resource(POLICY, "p", { policy: "b", key: SEALED }), {
+      policy: {},
+      key: {},
+    });
     const findings = findingsOf([before], root, sealed);
     expect(told(findings)).toEqual(["vault resource-differs Policy p"]);
     expect(findings[0]?.found).toBe("policy: b");
-  });
-    expect(JSON.stringify(findingsOf([before], root, secret))).not.toContain("abc");
   });
 
   test("a document whose keys stand in another order is the same; of long texts only the lines that differ show", () => {
