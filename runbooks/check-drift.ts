@@ -5,7 +5,10 @@ import { PLATFORM_STACK, type TenantId, tenantOfStack } from "../stacks/names.ts
 import { judge, readAccepted } from "./lib/drift-accept.ts";
 import { checkBackups } from "./lib/drift-backups.ts";
 import type { DriftContext } from "./lib/drift-context.ts";
+import { checkCredentials } from "./lib/drift-credentials.ts";
+import { checkDns } from "./lib/drift-dns.ts";
 import { withoutDoubles } from "./lib/drift-doubles.ts";
+import { checkHost } from "./lib/drift-host.ts";
 import { checkInfra } from "./lib/drift-infra.ts";
 import { type DriftResult, driftMarkdown, driftResult, driftText, verdict } from "./lib/drift-report.ts";
 import { tenantsOf } from "./lib/drift-tenant.ts";
@@ -23,6 +26,9 @@ import { Vault } from "./lib/vault.ts";
 const CHECK: Partial<Record<CheckName, (context: DriftContext) => Promise<void>>> = {
   infra: checkInfra,
   vault: checkVault,
+  credentials: checkCredentials,
+  host: checkHost,
+  dns: checkDns,
   backups: checkBackups,
 };
 

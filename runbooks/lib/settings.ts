@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { parseDocument } from "yaml";
 import { z } from "zod";
 import { type Backup, BackupSection, backupOf } from "./backup-settings.ts";
+import { type Dns, DnsSection, dnsOf } from "./dns-settings.ts";
 import { messageOf, RunbookError } from "./errors.ts";
 import { type Notify, NotifySection, notifyOf } from "./notify-settings.ts";
 import { registerSecret } from "./redact.ts";
@@ -26,6 +27,7 @@ const File = z.strictObject({
   pulumi: z.strictObject({ project_dir: text.optional() }).default({}),
   notify: NotifySection.optional(),
   backup: BackupSection.default({ recovery_public_keys: [] }),
+  dns: DnsSection.default({}),
 });
 
 /** Every path is absolute. */
@@ -40,6 +42,7 @@ export interface Settings {
   /** Who is told of incidents; undefined: nobody. */
   notify: Notify | undefined;
   backup: Backup;
+  dns: Dns;
 }
 
 /**
@@ -51,7 +54,7 @@ export function loadSettings(env: NodeJS.ProcessEnv = process.env): Settings {
   const content = parseYaml(file, readText(file)) ?? {};
   const checked = File.safeParse(content);
   if (!checked.success) throw bad(file, settingsProblems(File, checked.error, content).join("; "));
-  const { vault, audit, ssh, pulumi, notify, backup } = checked.data;
+  const { vault, audit, ssh, pulumi, notify, backup, dns } = checked.data;
   const path = (text: string) =>
     text.startsWith("~/") ? join(homedir(), text.slice(2)) : resolve(dirname(file), text);
   return {
@@ -65,6 +68,7 @@ export function loadSettings(env: NodeJS.ProcessEnv = process.env): Settings {
     pulumi: { project_dir: pulumi.project_dir === undefined ? REPOSITORY : path(pulumi.project_dir) },
     notify: notify === undefined ? undefined : notifyOf(notify, path),
     backup: backupOf(backup, path),
+    dns: dnsOf(dns),
   };
 }
 

@@ -146,7 +146,8 @@ export const ROLE_RULES: Readonly<Record<Role, readonly Rule[]>> = {
   "credential-prober": [
     ...SELF,
     ...LIST,
-    ...data(["admin", "server"], "read"),
+    // By Mailu's token it sees what else opens the account; by the certificate it knows whom it tells the password.
+    ...data(["admin", "server", "mailu", "dkim", "tls"], "read"),
     ...metadata(["admin"], "read"),
     transit("decrypt/+", "update"),
   ],

@@ -228,8 +228,12 @@ describe("the other roles", () => {
   it("the credential-prober decrypts and writes nothing", async () => {
     await allowed("credential-prober", "GET", "smtp/data/acme/admin");
     expect(await may("credential-prober", "smtp-transit/decrypt/acme")).toEqual(["update"]);
-    await refused("credential-prober", "GET", "smtp/data/acme/mailu");
-    await refused("credential-prober", "POST", "smtp/data/acme/admin", { data: {} });
+    // The API token too, since app tokens and forwards are asked of Mailu.
+    await allowed("credential-prober", "GET", "smtp/data/acme/mailu");
+    await refused("credential-prober", "GET", "smtp/data/acme/rotation");
+    for (const record of ["admin", "server", "mailu", "dkim", "tls"])
+      await refused("credential-prober", "POST", `smtp/data/acme/${record}`, { data: {} });
+    await refused("credential-prober", "PATCH", "smtp/metadata/acme/admin", { custom_metadata: {} });
     await refused("credential-prober", "POST", "smtp-transit/encrypt/acme", { plaintext: "eA==" });
   });
 
