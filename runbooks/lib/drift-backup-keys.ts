@@ -34,6 +34,7 @@ async function kmsFindings(c: DriftContext, id: string): Promise<Finding[]> {
   ];
 }
 
+/** One finding whatever differs: a key that was replaced is one that is missing and one that nobody knows. */
 function sealedTo(
   c: DriftContext,
   { manifest, day }: CatalogEntry,
@@ -48,17 +49,22 @@ function sealedTo(
   const unknown = sealed.filter(
     (one) => one.provider === RECOVERY_PROVIDER && !recovery.some((key) => key.id === one.key),
   );
+  if (missing.length + unknown.length === 0) return [];
+  const not = missing.map(({ name }) => `not sealed to ${name}`);
+  const beside = unknown.map(
+    ({ key }) => `sealed to the recovery key ${key.slice(0, 16)}, which the settings don't name`,
+  );
   return [
-    ...missing.map(({ name, id }) => ({
-      ...about(c, "key-not-sealed-to", id),
-      what: `The newest backup, of ${day}, is not sealed to ${name}, which the settings name`,
-      mend: "npx runbook backup-vault && npx runbook verify-backup",
-    })),
-    ...unknown.map(({ key }) => ({
-      ...about(c, "recovery-key-unknown", key),
-      what: `The newest backup, of ${day}, is sealed to the recovery key ${key.slice(0, 16)}, which the settings don't name: who has it can open it`,
-      mend: `npx runbook backup-keys check   # with the private half that you keep: is it this one? Else find out whose it is`,
-    })),
+    {
+      ...about(c, "sealed-to-others", ""),
+      what: `The newest backup, of ${day}, is ${[...not, ...beside].join(", and ")}`,
+      declared: wanted.map(({ id }) => id).join("\n"),
+      found: sealed.map(({ key }) => key).join("\n"),
+      mend:
+        unknown.length === 0
+          ? "npx runbook backup-vault && npx runbook verify-backup"
+          : `npx runbook backup-keys check   # with the private half that you keep: whose key is the unknown one? Then correct ${c.settings.file}`,
+    },
   ];
 }
 

@@ -203,8 +203,10 @@ async function newestWhole(store: BackupStore, catalog: Catalog): Promise<Findin
             found: `SHA-256 ${sha256}`,
           },
         ];
+  // What is older than it may be is told already, and its lock may be over.
+  const young = Date.now() - Date.parse(manifest.canary.written) <= FRESH;
   const unlocked =
-    until !== undefined
+    !young || (until !== undefined && until.getTime() > Date.now())
       ? []
       : [
           finding(

@@ -67,8 +67,13 @@ interface Change {
 }
 
 function plannedChanges({ steps }: Plan, recorded: ReadonlyMap<string, Resource>): Change[] {
-  // The look comes first in a plan, then what the program asks for: of two steps with one name the later one counts.
-  const last = new Map(steps.filter(({ op }) => OPS.has(op)).map((step) => [step.urn, step]));
+  // The look comes first in a plan, then the program's own steps, which begin with its stack: only these compare.
+  const begin = steps.findLastIndex(
+    ({ op, urn }) => op !== "refresh" && typeOf(urn) === "pulumi:pulumi:Stack",
+  );
+  // Of the parts of a replacement the last one counts.
+  const own = steps.slice(begin + 1).filter(({ op }) => OPS.has(op));
+  const last = new Map(own.map((step) => [step.urn, step]));
   return [...last.values()].flatMap((step): Change[] => {
     const before = recorded.get(step.urn);
     const { op, urn } = step;
@@ -86,8 +91,8 @@ function plannedChanges({ steps }: Plan, recorded: ReadonlyMap<string, Resource>
   });
 }
 
-/** The rest of the engine's words are looks, or parts of a replacement. */
-const OPS = new Set(["create", "update", "replace", "create-replacement", "delete"]);
+/** The rest of the engine's words say that nothing changes, or belong to one of these. */
+const OPS = new Set(["create", "update", "replace", "delete"]);
 
 function changedProperties(step: Step, declared: Resource, found: Resource): string[] {
   const told = [...Object.keys(step.detailedDiff ?? {}), ...(step.diffReasons ?? [])];
@@ -177,11 +182,13 @@ function apart(a: string, b: string): [string, string] {
   if (!a.includes("\n") && !b.includes("\n")) return [a, b];
   const only = (of: string, other: string) => {
     const there = new Set(other.split("\n"));
-    return of
-      .split("\n")
-      .filter((line) => !there.has(line))
-      .map((line) => line.trim())
-      .join(" | ");
+    return (
+      of
+        .split("\n")
+        .filter((line) => !there.has(line))
+        .map((line) => line.trim())
+        .join(" | ") || "(no other line)"
+    );
   };
   return [only(a, b), only(b, a)];
 }

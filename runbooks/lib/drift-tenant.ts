@@ -28,7 +28,8 @@ export async function tenantsOf(vault: Vault): Promise<Set<TenantId>> {
 
 type Partly = Omit<Finding, "check" | "about">;
 
-export async function tenantFindings(vault: Vault, tenant: TenantId): Promise<Finding[]> {
+/** @param hosted whether it has, or is to have, a host: then the records that come into being with one are expected. */
+export async function tenantFindings(vault: Vault, tenant: TenantId, hosted: boolean): Promise<Finding[]> {
   const names = await vault.list(`${KV_MOUNT}/metadata/${tenant}`);
   const records = await Promise.all(RECORDS.map((name) => readState(vault, tenant, name, names)));
   const [{ stored: rotation }, key] = await Promise.all([
@@ -36,7 +37,7 @@ export async function tenantFindings(vault: Vault, tenant: TenantId): Promise<Fi
     readKey(vault, tenant),
   ]);
   const found: Partly[] = [
-    ...records.flatMap((record) => incomplete(tenant, record)),
+    ...records.flatMap((record) => incomplete(tenant, record, hosted)),
     ...unfinished(tenant, rotation?.data),
     ...marked(
       tenant,
@@ -85,8 +86,9 @@ async function readState(
 const SCHEMAS = { admin: Admin, server: Server, mailu: Mailu, dkim: Dkim, tls: Tls } as const;
 
 /** The rotation's record comes into being with the first rotation, and its state is looked at below. */
-function incomplete(tenant: TenantId, { name, metadata, fields }: RecordState): Partly[] {
-  if (name === "rotation" && metadata === undefined) return [];
+function incomplete(tenant: TenantId, { name, metadata, fields }: RecordState, hosted: boolean): Partly[] {
+  const expected = ONBOARDED.has(name) || (hosted && name !== "rotation");
+  if (metadata === undefined && !expected) return [];
   if (fields === undefined) return [recordMissing(tenant, name, metadata)];
   if (name === "rotation") return [];
   const missing = Object.entries(SCHEMAS[name].shape)

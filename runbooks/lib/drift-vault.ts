@@ -8,6 +8,7 @@ import {
   type TenantId,
   TRANSIT_MOUNT,
   tenantIdProblem,
+  tenantStack,
 } from "../../stacks/names.ts";
 import type { DriftContext } from "./drift-context.ts";
 import { lookAtStack } from "./drift-engine.ts";
@@ -48,7 +49,9 @@ async function everyTenant(c: DriftContext, vault: Vault): Promise<void> {
   const known = c.tenants.filter((tenant) => c.inVault?.has(tenant) ?? true);
   await inParallel(known, AT_ONCE, async (tenant) => {
     c.signal.throwIfAborted();
-    await c.report.look("vault", tenant, () => tenantFindings(vault, tenant));
+    // One that has no host yet has no records of one; that no stack would make it one is told by `infra`.
+    const hosted = c.stacks?.includes(tenantStack(tenant)) ?? true;
+    await c.report.look("vault", tenant, () => tenantFindings(vault, tenant, hosted));
     c.progress(`vault: ${++done} of ${known.length} tenants`);
   });
 }
