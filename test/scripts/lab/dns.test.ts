@@ -1,17 +1,21 @@
 // The lab's DNS server answers what Route 53 holds, as a server of the zones does.
+import { createSocket } from "node:dgram";
 import { Resolver } from "node:dns/promises";
+import { once } from "node:events";
 import {
   ChangeResourceRecordSetsCommand,
   CreateHostedZoneCommand,
   Route53Client,
 } from "@aws-sdk/client-route-53";
+import { decode, encode } from "dns-packet";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { awsClient } from "../../../scripts/lab/cloud.ts";
 import { dnsServer, type LabDns, startDns } from "../../../scripts/lab/dns.ts";
 import { claimSubnet, type Subnet } from "../../../scripts/lab/subnet.ts";
 import { Moto } from "../../runbooks/lib/fixtures/moto.ts";
 
-const LONG = "x".repeat(900);
+/** More than any resolver says that it takes over UDP. */
+const LONG = "x".repeat(5000);
 let moto: Moto;
 let subnet: Subnet;
 let dns: LabDns;
@@ -66,7 +70,14 @@ test("every type that a tenant needs is answered", async () => {
   expect((await resolver.resolveNs("acme.example")).length).toBeGreaterThan(0);
 });
 
-test("what is too long for UDP comes by TCP", async () => {
+test("what is too long for UDP is cut there, and comes whole by TCP", async () => {
+  const udp = createSocket("udp4");
+  const question = { type: "TXT", name: "long.acme.example" } as const;
+  udp.send(encode({ type: "query", id: 7, questions: [question] }), 53, subnet.services);
+  const [message] = (await once(udp, "message")) as [Buffer];
+  udp.close();
+  expect(message.length).toBeLessThanOrEqual(512);
+  expect(decode(message).flag_tc).toBe(true);
   const [strings = []] = await resolver.resolveTxt("long.acme.example");
   expect(strings.length).toBeGreaterThan(1);
   expect(strings.join("")).toBe(LONG);
