@@ -33,6 +33,7 @@ export const RUNBOOKS: Record<string, string> = {
   "restore-vault": "restore a backup of Vault and bring it in line with the mail servers",
   "save-host-state": "save a mail host's certificate and its key into Vault, encrypted",
   "shred-keys": "destroy old versions of tenants' keys, for good",
+  status: "show tenants, backups, the last drill and what is outstanding, with the command for each",
   "verify-backup":
     "open a backup of Vault, or restore it into a throwaway one, and see that all of it is as it was written",
   audit: "show, check and complete the audit log",

@@ -5,6 +5,8 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { messageOf } from "../runbooks/lib/errors.ts";
+import { keepDrill } from "../runbooks/lib/last-drill.ts";
 import { reportJson, reportText } from "./drill/report.ts";
 import { play, type Result, type Scenario } from "./drill/scenario.ts";
 import { scenario1 } from "./drill/scenario-1.ts";
@@ -20,7 +22,7 @@ const USAGE = `Usage: npm run drill -- [--json FILE]
 
   Starts a fresh lab, plays every scenario on it, and prints a table of steps with times and the verdict.
 
-  --json FILE   write the report as JSON too
+  --json FILE   write the report as JSON too; the last one is kept where \`npx runbook status\` finds it
 `;
 
 const tell = (line: string): void => void process.stderr.write(`${line}\n`);
@@ -65,7 +67,13 @@ async function drill(scratch: string, json: string | undefined, signal: AbortSig
   try {
     const results = await Promise.race([playAll(lab), aborted(signal)]);
     process.stdout.write(`\n${reportText(lab.phases, results)}\n`);
-    if (json !== undefined) writeFileSync(json, `${JSON.stringify(reportJson(results), undefined, 2)}\n`);
+    const report = reportJson(results);
+    if (json !== undefined) writeFileSync(json, `${JSON.stringify(report, undefined, 2)}\n`);
+    try {
+      keepDrill(process.env, report);
+    } catch (error) {
+      tell(`The report is not kept for \`runbook status\`: ${messageOf(error)}`);
+    }
     return results.every((result) => result.passed) ? 0 : 1;
   } finally {
     await lab.stop();

@@ -164,10 +164,11 @@ function isServiceUrl(text: string): boolean {
   );
 }
 
-function defaultLog(env: NodeJS.ProcessEnv): string {
-  const state = env.XDG_STATE_HOME || join(homedir(), ".local", "state");
-  return join(state, "penguinmails-recovery", "audit.jsonl");
-}
+/** Where this machine keeps what is neither settings nor cache. */
+export const stateFolder = (env: NodeJS.ProcessEnv): string =>
+  join(env.XDG_STATE_HOME || join(homedir(), ".local", "state"), "penguinmails-recovery");
+
+const defaultLog = (env: NodeJS.ProcessEnv): string => join(stateFolder(env), "audit.jsonl");
 
 function readText(file: string): string {
   try {

@@ -1,6 +1,7 @@
 // The drill's report: a table for people and the same as JSON.
 
 import { styleText } from "node:util";
+import type { Drill } from "../../runbooks/lib/last-drill.ts";
 import type { Result, Step } from "./scenario.ts";
 import type { Tally } from "./tally.ts";
 
@@ -32,8 +33,9 @@ export function reportText(setUp: Step[], results: Result[]): string {
 }
 
 /** The report as the JSON document of `--json`. A time that wasn't measured is null. */
-export function reportJson(results: Result[]): unknown {
+export function reportJson(results: Result[], at = new Date()): Drill & Record<string, unknown> {
   return {
+    at: at.toISOString(),
     scenarios: results.map(({ scenario, passed, measured, steps, failure }) => ({
       name: scenario.name,
       passed,

@@ -104,6 +104,8 @@ const STATEMENTS: Readonly<Record<BackupRole, (at: Places) => object[]>> = {
   drift: (at) => [
     // Snapshots too, sealed as they are: whether the newest one is what was stored is told by its bytes alone.
     allow("Read", [...READ, "s3:GetObjectRetention", "s3:GetObjectLegalHold"], inBackups(at, "*")),
+    // Which notices somebody still has to get.
+    allow("Notices", ["s3:GetObject"], `arn:aws:s3:::${at.auditName}/outbox/*`),
     allow("Settings", BUCKET_SETTINGS, [`arn:aws:s3:::${at.backupName}`, `arn:aws:s3:::${at.auditName}`]),
     allow("Keys", KEY_SETTINGS, [at.wrappingKey, at.bucketKey]),
     allow("Roles", ROLE_SETTINGS, "arn:aws:iam::*:role/penguinmails-*"),
