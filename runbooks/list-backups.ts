@@ -4,6 +4,7 @@ import { type CatalogEntry, newest, readCatalog } from "./lib/backup-catalog.ts"
 import { backupBucket } from "./lib/backup-settings.ts";
 import { BackupStore } from "./lib/backup-store.ts";
 import { RunbookError } from "./lib/errors.ts";
+import { columns } from "./lib/flags.ts";
 import type { Result } from "./lib/report.ts";
 import { defineRunbook } from "./lib/runbook.ts";
 
@@ -107,13 +108,3 @@ const minute = (time: string | null): string =>
   time === null ? "" : `${time.slice(0, 16).replace("T", " ")}Z`;
 const size = (bytes: number): string =>
   bytes < 1_048_576 ? `${Math.ceil(bytes / 1024)} KiB` : `${(bytes / 1_048_576).toFixed(1)} MiB`;
-
-function columns(rows: string[][]): string[] {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  return rows.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-      .join("  ")
-      .trimEnd(),
-  );
-}

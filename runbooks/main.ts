@@ -16,6 +16,8 @@ export const RUNBOOKS: Record<string, string> = {
   contain: "shut a tenant's account on its host at once while Vault is down; a reset opens it again",
   "backup-keys": "make the offline recovery key of the backups, or try one on the newest backup",
   "backup-vault": "store a sealed snapshot of Vault and read it back",
+  "check-drift":
+    "compare clouds, Vault, credentials, hosts, DNS and backups with what is declared; changes nothing",
   "emergency-reset": "set a new password for a tenant's administrator at once and prove the old one dead",
   "list-backups": "show which backups of Vault there are, and which were opened and restored",
   "mark-compromised": "mark a version of a tenant's credential as known to strangers, without resetting it",

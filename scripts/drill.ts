@@ -5,7 +5,9 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { keepDrillReport } from "../runbooks/lib/drill-reports.ts";
+import { type DrillReport, keepDrillReport } from "../runbooks/lib/drill-reports.ts";
+import { messageOf } from "../runbooks/lib/errors.ts";
+import { drillsFolder } from "../runbooks/lib/settings.ts";
 import { reportJson, reportText } from "./drill/report.ts";
 import { play, type Result, type Scenario } from "./drill/scenario.ts";
 import { scenario1 } from "./drill/scenario-1.ts";
@@ -22,14 +24,14 @@ const USAGE = `Usage: npm run drill -- [--json FILE] [--record FOLDER]
   Starts a fresh lab, plays every scenario on it, and prints a table of steps with times and the verdict.
 
   --json FILE      write the report as JSON too
-  --record FOLDER  keep it under its time in this folder: the one that \`drills\` in recovery.yaml names, where
-                   \`npx runbook status\` finds it
+  --record FOLDER  where the report is kept under its time, for \`npx runbook status\`: the folder that \`drills\` in
+                   recovery.yaml names; both have the same default
 `;
 
 /** Where the report goes besides the terminal. */
 interface Places {
   json: string | undefined;
-  record: string | undefined;
+  record: string;
 }
 
 const tell = (line: string): void => void process.stderr.write(`${line}\n`);
@@ -52,7 +54,7 @@ async function main(args: string[]): Promise<number> {
       return 0;
     }
     const absolute = (path: string | undefined) => (path === undefined ? undefined : resolve(path));
-    places = { json: absolute(values.json), record: absolute(values.record) };
+    places = { json: absolute(values.json), record: absolute(values.record) ?? drillsFolder(process.env) };
   } catch (error) {
     tell(`${error instanceof Error ? error.message.split(". ")[0] : error}\n\n${USAGE}`);
     return 2;
@@ -82,10 +84,19 @@ async function drill(scratch: string, { json, record }: Places, signal: AbortSig
     process.stdout.write(`\n${reportText(lab.phases, results)}\n`);
     const report = reportJson(results, at);
     if (json !== undefined) writeFileSync(json, `${JSON.stringify(report, undefined, 2)}\n`);
-    if (record !== undefined) tell(`Kept as ${keepDrillReport(record, report)}`);
+    keep(record, report);
     return results.every((result) => result.passed) ? 0 : 1;
   } finally {
     await lab.stop();
+  }
+}
+
+/** A report that can't be kept makes no promise a broken one. */
+function keep(folder: string, report: DrillReport): void {
+  try {
+    tell(`Kept as ${keepDrillReport(folder, report)}`);
+  } catch (error) {
+    tell(`The report isn't kept for \`runbook status\`: ${messageOf(error)}`);
   }
 }
 

@@ -146,3 +146,10 @@ export const vpsUrn = (tenant: TenantId, provider: VpsProvider): string =>
   `urn:pulumi:${tenantStack(tenant)}::${PROJECT}::penguinmails:tenant:Vps$${
     provider === "ec2" ? "aws:ec2/instance:Instance" : "command:local:Command"
   }::vps`;
+
+/** Writes Mailu's files anew when it is replaced: the engine itself never looks into a host. */
+export const filesUrn = (tenant: TenantId): string =>
+  `urn:pulumi:${tenantStack(tenant)}::${PROJECT}::penguinmails:tenant:MailuFiles$command:remote:Command::files`;
+/** Brings credentials and DKIM key from Vault to the host, and the key into DNS, when it is replaced. */
+export const credentialsUrn = (tenant: TenantId): string =>
+  `urn:pulumi:${tenantStack(tenant)}::${PROJECT}::penguinmails:tenant:Credentials$command:local:Command::credentials`;

@@ -3,9 +3,11 @@
 import * as pulumi from "@pulumi/pulumi";
 import { stackConfig } from "./config.ts";
 import { apiUrl, type TenantId } from "./names.ts";
+import { composeImages } from "./tenant/compose.ts";
 import { tenantSchema } from "./tenant/config.ts";
 import { Credentials } from "./tenant/credentials.ts";
 import { Dns } from "./tenant/dns.ts";
+import { declaredPorts } from "./tenant/firewall.ts";
 import { HostKey } from "./tenant/host-key.ts";
 import { MailuFiles } from "./tenant/mailu-files.ts";
 import { Vps } from "./tenant/vps.ts";
@@ -38,6 +40,13 @@ export function tenantStack(tenant: TenantId): Record<string, unknown> {
     apiUrl: pulumi.output(vps.address).apply(apiUrl),
     domain: config.domain,
     contactEmail: config.contactEmail,
+    // For whoever looks where the engine can't: into the host and at what resolvers answer. Public, all of it.
+    declared: {
+      files: files.digests,
+      images: composeImages(config),
+      ports: declaredPorts(config.submission),
+      records: dns.records,
+    },
     ...(config.dns.provider === "zone-file"
       ? { zoneFile: dns.records.apply((all) => zoneFile(config.domain, all)) }
       : {}),

@@ -56,7 +56,11 @@ export class BackupStore {
    * Takes endpoint, region and credentials from the standard AWS_* variables.
    * @param role the IAM role that is needed, to be named when the bucket says no.
    */
-  constructor(bucket: string, role: "backup" | "verifier" | "pruner" | "restorer", env: NodeJS.ProcessEnv) {
+  constructor(
+    bucket: string,
+    role: "backup" | "verifier" | "pruner" | "restorer" | "drift",
+    env: NodeJS.ProcessEnv,
+  ) {
     this.bucket = bucket;
     this.#role = role;
     this.#env = env;
@@ -287,7 +291,8 @@ export class BackupStore {
 
   /** At first use. */
   #open(): Promise<S3> {
-    this.#opened ??= openS3(this.#env, PATIENT);
+    // Whoever only looks has nothing to lose by giving up.
+    this.#opened ??= this.#role === "drift" ? openS3(this.#env) : openS3(this.#env, PATIENT);
     return this.#opened;
   }
 }

@@ -143,6 +143,17 @@ export function table(rows: [string, string][]): string[] {
   return rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}`.trimEnd());
 }
 
+/** Rows of cells, each column as wide as its widest. */
+export function columns(rows: string[][]): string[] {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  return rows.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .join("  ")
+      .trimEnd(),
+  );
+}
+
 /** The candidate that `word` was most likely meant to be; undefined when none is near. */
 export function nearest(word: string, candidates: string[]): string | undefined {
   const ranked = candidates

@@ -9,12 +9,23 @@ import type { Findings } from "./records.ts";
 /** An app password as Mailu lists it. */
 type AppToken = Findings["tokens_deleted"][number];
 
+export interface OpenDoors {
+  /** The administrator's app tokens that nobody vouched for. */
+  tokens: AppToken[];
+  /** Whose mail goes elsewhere: the administrator's own, and everybody's that leaves the domain. */
+  forwards: { email: string; to: string[] }[];
+  /** Who administers this Mailu besides the tenant's administrator. */
+  administrators: string[];
+  /** What could not be looked at, and why. */
+  unknown: string[];
+}
+
 /** Looks at the administrator's tokens and forwards, at other administrators and at others' forwards out of the domain. */
 export async function findOpenDoors(
   mailu: Mailu,
   domain: string,
   sanctioned: readonly string[],
-): Promise<{ tokens: AppToken[]; reported: string[]; unknown: string[] }> {
+): Promise<OpenDoors> {
   const unknown: string[] = [];
   const looked = async <T>(what: string, path: string, schema: z.ZodType<T>): Promise<T | undefined> => {
     try {
@@ -33,7 +44,8 @@ export async function findOpenDoors(
   ]);
   return {
     tokens: tokens.filter(({ id }) => !sanctioned.includes(id)),
-    reported: [...forwards(users, admin, domain), ...administrators(users, admin)],
+    forwards: forwards(users, admin, domain),
+    administrators: administrators(users, admin),
     unknown,
   };
 }
@@ -61,28 +73,31 @@ const User = z.object({
 });
 type User = z.infer<typeof User>;
 
+function forwards(users: readonly User[], admin: string, domain: string): OpenDoors["forwards"] {
+  return users.flatMap(({ email, forward_enabled, forward_destination: to }) => {
+    if (!forward_enabled || !to?.length) return [];
+    const leaves = to.some((one) => !one.toLowerCase().endsWith(`@${domain}`));
+    return email === admin || leaves ? [{ email, to }] : [];
+  });
+}
+
+const administrators = (users: readonly User[], admin: string): string[] =>
+  users.filter((user) => user.global_admin && user.enabled && user.email !== admin).map(({ email }) => email);
+
 /** Names listed one by one before the rest is only counted. */
 const NAMED = 10;
 
-function forwards(users: readonly User[], admin: string, domain: string): string[] {
-  const active = users.filter((user) => user.forward_enabled && user.forward_destination?.length);
-  const own = active.find(({ email }) => email === admin);
-  const outside = active.filter(
-    ({ email, forward_destination }) =>
-      email !== admin && forward_destination?.some((to) => !to.toLowerCase().endsWith(`@${domain}`)),
-  );
-  const shown = (user: User): string => `${user.email} to ${user.forward_destination?.join(", ")}`;
+/** What was found, as sentences for people. */
+export function doorsInWords({ forwards, administrators }: OpenDoors, domain: string): string[] {
+  const own = forwards.find(({ email }) => email === adminAddress(domain));
+  const outside = forwards.filter((one) => one !== own);
+  const shown = ({ email, to }: OpenDoors["forwards"][number]): string => `${email} to ${to.join(", ")}`;
   const rest = outside.length > NAMED ? ` and ${outside.length - NAMED} more` : "";
   return [
     ...(own === undefined ? [] : [`the administrator's mail is forwarded: ${shown(own)}`]),
     ...(outside.length === 0
       ? []
       : [`mail is forwarded out of ${domain}: ${outside.slice(0, NAMED).map(shown).join("; ")}${rest}`]),
+    ...administrators.map((email) => `${email} is an administrator of this Mailu too`),
   ];
-}
-
-function administrators(users: readonly User[], admin: string): string[] {
-  return users
-    .filter((user) => user.global_admin && user.enabled && user.email !== admin)
-    .map(({ email }) => `${email} is an administrator of this Mailu too`);
 }

@@ -1,6 +1,6 @@
 // What a pruning would do to the bucket as it is now: the retention's verdicts, and the locks that overrule them.
 import { type BackupDay, dayOf } from "../../stacks/names.ts";
-import { type CatalogEntry, readCatalog } from "./backup-catalog.ts";
+import { type Catalog, type CatalogEntry, readCatalog } from "./backup-catalog.ts";
 import type { BackupStore, ObjectVersion } from "./backup-store.ts";
 import { inParallel } from "./parallel.ts";
 import { planRetention } from "./retention.ts";
@@ -37,9 +37,12 @@ export interface Pruning {
 /** Requests to the bucket at a time. */
 const AT_ONCE = 16;
 
-/** @throws RunbookError (exit 1 or 3) when the bucket can't be read. */
-export async function planPruning(store: BackupStore): Promise<Pruning> {
-  const plan = planRetention(await readCatalog(store), new Date());
+/**
+ * @param catalog where it was read just now.
+ * @throws RunbookError (exit 1 or 3) when the bucket can't be read.
+ */
+export async function planPruning(store: BackupStore, catalog?: Catalog): Promise<Pruning> {
+  const plan = planRetention(catalog ?? (await readCatalog(store)), new Date());
   const backups = plan.backups.filter(
     // Of two manifests of one snapshot the first has the row, and all parts.
     ({ backup }, at, all) => all.findIndex((other) => other.backup.object === backup.object) === at,

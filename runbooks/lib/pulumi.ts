@@ -4,7 +4,7 @@ import { hostname } from "node:os";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
-import { $ } from "zx/core";
+import { $, type ProcessPromise } from "zx/core";
 import { RunbookError } from "./errors.ts";
 import { redact } from "./redact.ts";
 import type { Run } from "./runbook.ts";
@@ -13,12 +13,14 @@ import type { Settings } from "./settings.ts";
 /**
  * Runs `pulumi ARGS` in the project and returns its standard output; its progress goes to `onLine`, redacted.
  * @param env its whole environment, where this process's own isn't right.
+ * @param seconds after which it is ended: as by Ctrl-C, and hard where that doesn't help. Without it, never.
  */
 export async function pulumi(
   settings: Settings,
   args: string[],
   onLine?: (line: string) => void,
   env: NodeJS.ProcessEnv = process.env,
+  seconds?: number,
 ): Promise<string> {
   // Of the terminal's process group: Ctrl-C reaches the engine, which then ends cleanly by itself.
   const running = $({
@@ -35,10 +37,37 @@ export async function pulumi(
       });
     }
   }
+  const end = seconds === undefined ? () => false : endAfter(running, seconds);
   const result = await running;
+  if (end()) throw tookTooLong(settings, args, seconds ?? 0);
   if (result.exitCode === 0) return result.stdout;
   throw engineFailure(settings, args, redact(`${result.stdout}\n${result.stderr}`));
 }
+
+/** Seconds for which an engine may take to end once it was asked to. */
+const GRACE_S = 15;
+
+/** Returns what tells, once the process has ended, whether it was ended here; then nothing is waited for any more. */
+function endAfter(running: ProcessPromise, seconds: number): () => boolean {
+  let ended = false;
+  const kill = (signal: NodeJS.Signals) => void running.kill(signal).catch(() => {});
+  const soft = setTimeout(() => {
+    ended = true;
+    kill("SIGINT");
+  }, seconds * 1000);
+  const hard = setTimeout(() => kill("SIGKILL"), (seconds + GRACE_S) * 1000);
+  return () => {
+    clearTimeout(soft);
+    clearTimeout(hard);
+    return ended;
+  };
+}
+
+const tookTooLong = (settings: Settings, args: string[], seconds: number): RunbookError =>
+  new RunbookError(`pulumi ${args[0]} did not end within ${seconds} s`, {
+    exit: "failed",
+    next: `cd ${settings.pulumi.project_dir} && pulumi ${args.join(" ")}   # shows what it waits for`,
+  });
 
 /** Empty lines, the engine's ticking, and resources to which nothing happens. */
 const NOISE = /^\s*$|^@ \w+\.+$|^ {4}[\w-]+:/;
@@ -128,8 +157,18 @@ export async function takeDown(
 
 /** URNs of all resources in the stack's state. */
 export async function urnsInStack(settings: Settings, stack: string): Promise<string[]> {
-  const exported = Exported.parse(JSON.parse(await pulumi(settings, ["stack", "export", "--stack", stack])));
-  return (exported.deployment.resources ?? []).map(({ urn }) => urn);
+  return (await resourcesInStack(settings, stack, z.object({ urn: z.string() }))).map(({ urn }) => urn);
+}
+
+/** All resources in the stack's state, as far as `schema` knows them; secrets in them stay sealed. */
+export async function resourcesInStack<T>(
+  settings: Settings,
+  stack: string,
+  schema: z.ZodType<T>,
+): Promise<T[]> {
+  const text = await pulumi(settings, ["stack", "export", "--stack", stack]);
+  const Exported = z.object({ deployment: z.object({ resources: z.array(schema).nullish() }) });
+  return Exported.parse(JSON.parse(text)).deployment.resources ?? [];
 }
 
 /** The same; undefined where there is no such stack. */
@@ -143,15 +182,13 @@ export async function stackNames(settings: Settings): Promise<string[]> {
   return stacks.map(({ name }) => name.split("/").at(-1) ?? name);
 }
 
-/** What the stack's program returned last, as JSON. */
-export async function stackOutputs(settings: Settings, stack: string): Promise<unknown> {
-  return JSON.parse(await pulumi(settings, ["stack", "output", "--json", "--stack", stack]));
+/** What the stack's program returned last, as JSON. @param seconds as with `pulumi`. */
+export async function stackOutputs(settings: Settings, stack: string, seconds?: number): Promise<unknown> {
+  const args = ["stack", "output", "--json", "--stack", stack];
+  return JSON.parse(await pulumi(settings, args, undefined, process.env, seconds));
 }
 
 const Stacks = z.array(z.object({ name: z.string() }));
-const Exported = z.object({
-  deployment: z.object({ resources: z.array(z.object({ urn: z.string() })).optional() }),
-});
 
 function engineFailure(settings: Settings, args: string[], output: string): RunbookError {
   const lock = /created by \S*?@?([^@\s]+) \(pid (\d+)\)/.exec(output);

@@ -102,12 +102,6 @@ export function aesKeyFile(file: string): SealKey {
  */
 export function kmsKey(id: string): SealKey {
   let account: string[] | undefined;
-  const clients = (sdk: Sdk) =>
-    // Without the last option a request that got no answer in time is only warned of, and waited for without end.
-    sdk.getClient(sdk.KMS as unknown as KmsClass, {
-      maxAttempts: 3,
-      requestHandler: { connectionTimeout: 5_000, requestTimeout: 15_000, throwOnRequestTimeout: true },
-    });
   return {
     name: `the KMS key ${id}`,
     provider: KMS_PROVIDER,
@@ -115,7 +109,7 @@ export function kmsKey(id: string): SealKey {
     opens: (arn) =>
       account === undefined || (arn.split(":")[1] === account[1] && arn.split(":")[4] === account[4]),
     keyring: async (sdk, use) => {
-      const clientProvider = clients(sdk);
+      const clientProvider = kmsClients(sdk);
       if (use === "seal") return new sdk.KmsKeyringNode({ clientProvider, generatorKeyId: id });
       account ??= (await arnOf(id, clientProvider)).split(":");
       const [, partition = "", , , accountId = ""] = account;
@@ -125,16 +119,45 @@ export function kmsKey(id: string): SealKey {
   };
 }
 
+const kmsClients = (sdk: Sdk) =>
+  // Without the last option a request that got no answer in time is only warned of, and waited for without end.
+  sdk.getClient(sdk.KMS as unknown as KmsClass, {
+    maxAttempts: 3,
+    requestHandler: { connectionTimeout: 5_000, requestTimeout: 15_000, throwOnRequestTimeout: true },
+  });
+
+/** Of an alias' or a key's ARN; empty for a name, which is one of the client's own region. */
+const regionOf = (id: string): string => (id.startsWith("arn:") ? (id.split(":")[3] ?? "") : "");
+
 /** The SDK describes its client more loosely than the client does itself. */
 type KmsClass = Parameters<Sdk["getClient"]>[0];
 type KmsClients = ReturnType<Sdk["getClient"]>;
 
 async function arnOf(id: string, clients: KmsClients): Promise<string> {
   if (/^arn:[^:]+:kms:[^:]+:\d+:key\//.test(id)) return id;
-  const kms = clients(id.startsWith("arn:") ? (id.split(":")[3] ?? "") : "") as InstanceType<Sdk["KMS"]>;
+  const kms = clients(regionOf(id)) as InstanceType<Sdk["KMS"]>;
   try {
     return (await kms.describeKey({ KeyId: id })).KeyMetadata?.Arn ?? "";
   } catch (cause) {
+    throw new SealError("unavailable", `the KMS key ${id} can't be looked up: ${messageOf(cause)}`, {
+      cause,
+    });
+  }
+}
+
+/** Whether KMS has the key and it can be used, without using it. @throws SealError where KMS doesn't say. */
+export async function lookAtKmsKey(id: string): Promise<{ arn: string; enabled: boolean; state: string }> {
+  const sdk = await import("@aws-crypto/client-node");
+  const kms = kmsClients(sdk)(regionOf(id)) as InstanceType<Sdk["KMS"]>;
+  try {
+    const {
+      Arn = "",
+      Enabled = false,
+      KeyState = "",
+    } = (await kms.describeKey({ KeyId: id })).KeyMetadata ?? {};
+    return { arn: Arn, enabled: Enabled && KeyState === "Enabled", state: KeyState };
+  } catch (cause) {
+    if ((cause as Error).name === "NotFoundException") return { arn: "", enabled: false, state: "not there" };
     throw new SealError("unavailable", `the KMS key ${id} can't be looked up: ${messageOf(cause)}`, {
       cause,
     });

@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { parseDocument } from "yaml";
 import { z } from "zod";
 import { type Backup, BackupSection, backupOf } from "./backup-settings.ts";
+import { type Dns, DnsSection, dnsOf } from "./dns-settings.ts";
 import { messageOf, RunbookError } from "./errors.ts";
 import { type Notify, NotifySection, notifyOf } from "./notify-settings.ts";
 import { registerSecret } from "./redact.ts";
@@ -27,6 +28,7 @@ const File = z.strictObject({
   notify: NotifySection.optional(),
   backup: BackupSection.default({ recovery_public_keys: [] }),
   drills: text.optional(),
+  dns: DnsSection.default({}),
 });
 
 /** Every path is absolute. */
@@ -43,6 +45,7 @@ export interface Settings {
   backup: Backup;
   /** The folder where reports of drills are kept. */
   drills: string;
+  dns: Dns;
 }
 
 /**
@@ -54,7 +57,7 @@ export function loadSettings(env: NodeJS.ProcessEnv = process.env): Settings {
   const content = parseYaml(file, readText(file)) ?? {};
   const checked = File.safeParse(content);
   if (!checked.success) throw bad(file, settingsProblems(File, checked.error, content).join("; "));
-  const { vault, audit, ssh, pulumi, notify, backup, drills } = checked.data;
+  const { vault, audit, ssh, pulumi, notify, backup, drills, dns } = checked.data;
   const path = (text: string) =>
     text.startsWith("~/") ? join(homedir(), text.slice(2)) : resolve(dirname(file), text);
   return {
@@ -68,7 +71,8 @@ export function loadSettings(env: NodeJS.ProcessEnv = process.env): Settings {
     pulumi: { project_dir: pulumi.project_dir === undefined ? REPOSITORY : path(pulumi.project_dir) },
     notify: notify === undefined ? undefined : notifyOf(notify, path),
     backup: backupOf(backup, path),
-    drills: path(drills ?? "drills"),
+    drills: drills === undefined ? drillsFolder(env) : path(drills),
+    dns: dnsOf(dns),
   };
 }
 
@@ -164,10 +168,14 @@ function isServiceUrl(text: string): boolean {
   );
 }
 
-function defaultLog(env: NodeJS.ProcessEnv): string {
-  const state = env.XDG_STATE_HOME || join(homedir(), ".local", "state");
-  return join(state, "penguinmails-recovery", "audit.jsonl");
-}
+/** Where this machine keeps what is neither settings nor cache. */
+const stateFolder = (env: NodeJS.ProcessEnv): string =>
+  join(env.XDG_STATE_HOME || join(homedir(), ".local", "state"), "penguinmails-recovery");
+
+/** Where drills leave their reports unless told otherwise. */
+export const drillsFolder = (env: NodeJS.ProcessEnv): string => join(stateFolder(env), "drills");
+
+const defaultLog = (env: NodeJS.ProcessEnv): string => join(stateFolder(env), "audit.jsonl");
 
 function readText(file: string): string {
   try {

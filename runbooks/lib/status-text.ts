@@ -1,6 +1,7 @@
 // The status for people: as much as fits on one screen. Of many tenants only those that need somebody stand there.
 import type { BackupStatus, Status, Unended } from "../status.ts";
 import type { DrillReport } from "./drill-reports.ts";
+import { columns } from "./flags.ts";
 import { oneLine } from "./printable.ts";
 import type { TenantStatus } from "./status-tenants.ts";
 
@@ -112,7 +113,7 @@ function backupLines({ as_of, restored_at, opened, all }: BackupStatus, now: Dat
 }
 
 function drillLines(drill: DrillReport | null, now: Date): string[] {
-  if (drill === null) return ["", "Drill: none is on record: npm run drill -- --record FOLDER"];
+  if (drill === null) return ["", "Drill: none is on record: npm run drill"];
   const of = (measured: number | null, promised: number | null) =>
     `${measured === null ? "not measured" : `${measured.toFixed(1)} s`} of ${promised} s`;
   const rows = drill.scenarios.map((one) => [
@@ -121,7 +122,7 @@ function drillLines(drill: DrillReport | null, now: Date): string[] {
     `RPO ${of(one.measured_rpo_s, one.target_rpo_s)}`,
     one.passed ? "kept" : "MISSED",
   ]);
-  return ["", `Drill, ${ago(drill.at, now)}`, ...columns(rows)];
+  return ["", `Drill, ${ago(drill.at, now)}`, ...indented(columns(rows))];
 }
 
 /** How long ago, in the two largest units. */
@@ -134,7 +135,4 @@ export function ago(time: string, now: Date): string {
   return `${Math.floor(minutes / 1440)} days ago`;
 }
 
-function columns(rows: string[][]): string[] {
-  const widths = (rows[0] ?? []).map((_, at) => Math.max(...rows.map((row) => row[at]?.length ?? 0)));
-  return rows.map((row) => `  ${row.map((cell, at) => cell.padEnd(widths[at] ?? 0)).join("  ")}`.trimEnd());
-}
+const indented = (lines: string[]): string[] => lines.map((line) => `  ${line}`);

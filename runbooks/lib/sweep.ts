@@ -3,7 +3,7 @@
 import type { Account } from "./account.ts";
 import { messageOf } from "./errors.ts";
 import { type HostFindings, sweepAccount } from "./host-account.ts";
-import { deleteToken, findOpenDoors } from "./open-doors.ts";
+import { deleteToken, doorsInWords, findOpenDoors } from "./open-doors.ts";
 import type { Findings } from "./records.ts";
 import { loadSdk } from "./s3-client.ts";
 import type { Settings } from "./settings.ts";
@@ -21,7 +21,9 @@ export async function sweepOpenDoors(
   before: Findings | null,
   remember: (found: Findings) => Promise<void>,
 ): Promise<Findings> {
-  const { tokens, reported, unknown } = await findOpenDoors(mailu, server.domain, sanctionedTokens);
+  const doors = await findOpenDoors(mailu, server.domain, sanctionedTokens);
+  const { tokens, unknown } = doors;
+  const reported = doorsInWords(doors, server.domain);
   const named = before?.tokens_deleted ?? [];
   const tokens_deleted = [...named, ...tokens.filter(({ id }) => !named.some((one) => one.id === id))];
   const findings: Findings = { tokens_deleted, reported, unknown };

@@ -1,4 +1,4 @@
-// `npm run bench -- reset|response|backup`: how fast the runbooks are, against something that is measured in the same run.
+// `npm run bench -- reset|response|backup|drift`: how fast the runbooks are, against something that is measured in the same run.
 // Exit code 0 only if the promise was kept.
 
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -9,11 +9,12 @@ import { foreignNames } from "../lab/environment.ts";
 import { startLab } from "../lab/lab.ts";
 import { type OpenLab, openLab } from "../lab/place.ts";
 import { benchBackup, LEAST_RATIO, MOST_MIB } from "./backup.ts";
-import { backupText, resetText, responseText } from "./report.ts";
+import { benchDrift, DRIFT_RATIO } from "./drift.ts";
+import { backupText, driftText, resetText, responseText } from "./report.ts";
 import { benchReset, RESET_RATIO } from "./reset.ts";
 import { benchResponse, PROMISED } from "./response.ts";
 
-const USAGE = `Usage: npm run bench -- reset|response|backup [flags]
+const USAGE = `Usage: npm run bench -- reset|response|backup|drift [flags]
 
   reset           one emergency reset beside a bare script that sends only its necessary exchanges
     --turns N       how often each is run (default 7)
@@ -23,10 +24,14 @@ const USAGE = `Usage: npm run bench -- reset|response|backup [flags]
     --sequential N  tenants of the shell loop (default 3)
     --at-once N     tenants at the same time (default: the runbook's own)
 
+  drift           one look at the credentials of many tenants beside a look at one, on servers that take their time
+    --tenants N     how many (default 100)
+    --latency MS    what each server takes for an answer (default 300)
+
   backup          a sealed backup beside an unsealed one, to and from the same server
     --mib N,N       sizes of the snapshots (default 256,2048)
 
-  --dir FOLDER    on the lab that runs in this folder, and not on a fresh one; a response needs one without tenants
+  --dir FOLDER    on the lab that runs in this folder, and not on a fresh one; response and drift need one without tenants
   --json FILE     write what was measured as JSON too
 `;
 
@@ -78,8 +83,16 @@ async function measure(
       kept,
     };
   }
+  if (flags.what === "drift") {
+    const report = await onLab(flags.dir, "none", signal, (lab, scratch) =>
+      benchDrift(lab, { ...flags, tenants: flags.tenants ?? 100, scratch }, tell),
+    );
+    return { report, text: driftText(report), kept: report.ratio <= DRIFT_RATIO };
+  }
+  const tenants = flags.tenants ?? 500;
+  const sequential = Math.min(flags.sequential, tenants);
   const report = await onLab(flags.dir, "none", signal, (lab, scratch) =>
-    benchResponse(lab, { ...flags, scratch }, tell),
+    benchResponse(lab, { ...flags, tenants, sequential, scratch }, tell),
   );
   const kept = report.ratio >= PROMISED.throughput && report.peakMb < PROMISED.peakMb;
   return { report, text: responseText(report), kept };
@@ -91,7 +104,7 @@ function parse(args: string[]) {
     allowPositionals: true,
     options: {
       turns: { type: "string", default: "7" },
-      tenants: { type: "string", default: "500" },
+      tenants: { type: "string" },
       latency: { type: "string", default: "300" },
       sequential: { type: "string", default: "3" },
       "at-once": { type: "string" },
@@ -102,15 +115,15 @@ function parse(args: string[]) {
     },
   });
   const what = positionals.join(" ");
-  if (!values.help && !["reset", "response", "backup"].includes(what))
+  if (!values.help && !["reset", "response", "backup", "drift"].includes(what))
     throw new Error(`'${what}' is nothing that can be measured`);
   const file = (given: string | undefined) => (given === undefined ? undefined : resolve(given));
   return {
     what,
     turns: count("turns", values.turns),
-    tenants: count("tenants", values.tenants),
+    tenants: values.tenants === undefined ? undefined : count("tenants", values.tenants),
     latency: count("latency", values.latency),
-    sequential: Math.min(count("sequential", values.sequential), count("tenants", values.tenants)),
+    sequential: count("sequential", values.sequential),
     atOnce: values["at-once"] === undefined ? undefined : count("at-once", values["at-once"]),
     mib: values.mib.split(",").map((size) => count("mib", size)),
     dir: file(values.dir),

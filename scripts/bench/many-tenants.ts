@@ -1,6 +1,6 @@
 // Hundreds of tenants as Vault keeps them, written by root at once: no host is behind them, so what their records name
 // are the benchmark's own servers.
-import { randomBytes } from "node:crypto";
+import { createPublicKey, randomBytes } from "node:crypto";
 import { inParallel } from "../../runbooks/lib/parallel.ts";
 import {
   adminAddress,
@@ -70,7 +70,7 @@ async function write(
   const records = {
     server: { vps_ip: address, api_url: apiUrl(address), ...mail, domain, contact_email, host_key: hostKey },
     mailu: { api_token: sealedToken, sanctioned_app_tokens: [] },
-    dkim: { selector: "dkim", private_key: sealedKey, dns_txt: "v=DKIM1; k=rsa; p=AAAA" },
+    dkim: { selector: "dkim", private_key: sealedKey, dns_txt: `v=DKIM1; p=${publicHalf(privateKey)}` },
     tls: { certificate, private_key: sealedKey, not_after: now },
     // The last one: it makes a tenant.
     admin: { username: email, password: sealedPassword, webmail_url: webmailUrl(domain), last_rotated: now },
@@ -78,6 +78,9 @@ async function write(
   for (const name of ["server", "mailu", "dkim", "tls", "admin"] as const)
     await ask(recordPath(id, name), { data: records[name], options: { cas: 0 } });
 }
+
+const publicHalf = (key: string): string =>
+  createPublicKey(key).export({ type: "spki", format: "der" }).toString("base64");
 
 /** Removes what `writeTenants` wrote; what isn't there is fine. */
 export async function removeTenants(

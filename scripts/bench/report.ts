@@ -1,6 +1,7 @@
 // What the benchmarks found, as tables for people.
 
 import { LEAST_RATIO, MOST_MIB, type Row, within } from "./backup.ts";
+import { DRIFT_RATIO, type DriftReport } from "./drift.ts";
 import { RESET_RATIO, type ResetReport } from "./reset.ts";
 import { PROMISED, type ResponseReport } from "./response.ts";
 import { median } from "./statistics.ts";
@@ -29,6 +30,24 @@ export function backupText(rows: readonly Row[]): string {
 ${table(names.map((name) => [name, ...rows.map((row) => `${row[name]}`)]))}
 
 ${rows.every(within) ? "KEPT" : "MISSED"}: less than ${MOST_MIB} MiB, and at least ${LEAST_RATIO} times the rate of the same without seal and check
+`;
+}
+
+export function driftText(report: DriftReport): string {
+  const { tenants, latency, all, alone, slowest, ratio, load } = report;
+  return `
+${tenants} tenants, ${latency} ms for each answer
+
+What the servers of all of them had to do
+${table([["server", "requests", "at most at a time"], ...load.map(({ server, requests, most }) => [server, `${requests}`, `${most}`])])}
+
+slowest conversation          ${slowest.seconds.toFixed(2)} s with ${slowest.server}
+look at one tenant            ${alone.lookSeconds.toFixed(2)} s, ${alone.seconds.toFixed(2)} s as a whole process
+look at all tenants           ${all.lookSeconds.toFixed(2)} s, ${all.seconds.toFixed(2)} s as a whole process
+its processor time            ${all.cpuSeconds.toFixed(1)} s, ${alone.cpuSeconds.toFixed(1)} s for one tenant
+its peak memory               ${Math.round(all.peakMb)} MB, ${Math.round(alone.peakMb)} MB for one tenant
+all beside one                ${ratio.toFixed(2)} times
+${ratio <= DRIFT_RATIO ? "KEPT" : "MISSED"}: at most ${DRIFT_RATIO} times
 `;
 }
 

@@ -17,6 +17,7 @@ import { allOf } from "./all-of.ts";
 import { endService, sweep } from "./children.ts";
 import { awsEndpoint, startCloud } from "./cloud.ts";
 import { serveControl } from "./control.ts";
+import { dnsServer, startDns } from "./dns.ts";
 import { labEnvironment, labVariables, type Place, withoutForeign } from "./environment.ts";
 import { removeFolder, takeFolder } from "./folder.ts";
 import { Hypervisor } from "./hypervisor.ts";
@@ -120,7 +121,7 @@ async function build(
     awsEndpoint: awsEndpoint(address),
   };
   const vaultOptions = { dir, address, program: join(toolchain, "vault"), env, signal };
-  const [vault, , ssh] = await allOf([
+  const [vault, , ssh, dns] = await allOf([
     phase("Vault initialised and unsealed", async () => {
       const started = await startVault(vaultOptions);
       atEnd(() => endService(started.process));
@@ -134,6 +135,11 @@ async function build(
     phase("ssh key pair in its agent", async () => {
       const started = await startSsh(dir, env);
       atEnd(() => endService(started.agent));
+      return started;
+    }),
+    phase("DNS server", async () => {
+      const started = await startDns(place.awsEndpoint, address);
+      atEnd(() => started.stop());
       return started;
     }),
     phase("receivers of notices", async () => atEnd(await startReceivers(dir, address))),
@@ -172,6 +178,7 @@ async function build(
 
   const open = await openLab(dir);
   if (options.bare !== true) await provision(open, hosts, tenants, ssh.publicKey, phase, signal);
+  await dns.nameAddresses();
   await offlineKey;
   await describeLab(dir, { ...place, ready: true });
   return { ...(await openLab(dir)), dir, tenants, hosts, phases, stop };
@@ -203,6 +210,7 @@ async function writeSettings(place: Place, address: string): Promise<void> {
       recovery_public_keys: ["offline-recovery.pub.pem"],
       metrics_file: join("metrics", "vault-backup.prom"),
     },
+    dns: { resolvers: [dnsServer(address)], authoritative: [dnsServer(address)] },
   };
   await writeFile(join(place.dir, "recovery.yaml"), stringify(settings));
 }

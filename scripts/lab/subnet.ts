@@ -7,7 +7,7 @@ import { createServer, type Server } from "node:net";
 const GUARD_HOST = 254;
 const GUARD_PORT = 7;
 /** Ports that the lab's programs need on addresses of their own; a program listening on 0.0.0.0 takes them all. */
-const NEEDED = [22, 25, 80, 443, 465, 993, 2525, 5000, 8085, 8200];
+const NEEDED = [22, 25, 53, 80, 443, 465, 993, 2525, 5000, 8085, 8200];
 
 /** A claimed loopback /24. */
 export interface Subnet {

@@ -4,8 +4,8 @@ import { Provider } from "@pulumi/aws/provider.js";
 import * as pulumi from "@pulumi/pulumi";
 import type { PlatformConfig } from "./config.ts";
 
-/** The IAM roles, each with one job towards the backups. */
-export const BACKUP_ROLES = ["backup", "verifier", "pruner", "restorer"] as const;
+/** The IAM roles, each with one job towards the backups; `drift` only looks. */
+export const BACKUP_ROLES = ["backup", "verifier", "pruner", "restorer", "drift"] as const;
 export type BackupRole = (typeof BACKUP_ROLES)[number];
 export type RoleArns = Readonly<Record<BackupRole, string>>;
 export const roleName = (role: BackupRole): string => `penguinmails-${role}`;
@@ -38,6 +38,7 @@ export class AwsAccount extends pulumi.ComponentResource {
       verifier: arn("verifier"),
       pruner: arn("pruner"),
       restorer: arn("restorer"),
+      drift: arn("drift"),
     };
   }
 

@@ -88,10 +88,11 @@ export const platformSchema = z.object({
       verifier: z.array(arn).min(1).optional(),
       pruner: z.array(arn).min(1).optional(),
       restorer: z.array(arn).min(1).optional(),
+      drift: z.array(arn).min(1).optional(),
     })
     .default({})
     .describe(
-      "who may assume the IAM roles backup, verifier, pruner, restorer: lists of ARNs; default: the account itself",
+      "who may assume the IAM roles backup, verifier, pruner, restorer, drift: lists of ARNs; default: the account itself",
     ),
   auditFile: z
     .string()

@@ -1,5 +1,5 @@
 // One IAM role for each job towards the backups, so that no credential both makes and destroys them, and the one
-// that runs every night can't read what it stored.
+// that runs every night can't read what it stored. One more only looks, at what all of them work with.
 import { Role } from "@pulumi/aws/iam/role.js";
 import { RolePolicy } from "@pulumi/aws/iam/rolePolicy.js";
 import * as pulumi from "@pulumi/pulumi";
@@ -48,7 +48,8 @@ export interface Places {
 /** The permissions of `role` as an IAM policy document. */
 export function permissions(role: BackupRole, at: Places) {
   const own = [...STATEMENTS[role](at), ...(role === "pruner" ? [] : [neverDelete(at)])];
-  return { Version: "2012-10-17", Statement: [...own, ...look(at), ...audit(at)] };
+  // Who only looks has nothing to tell the audit log.
+  return { Version: "2012-10-17", Statement: [...own, ...look(at), ...(role === "drift" ? [] : audit(at))] };
 }
 
 const STATEMENTS: Readonly<Record<BackupRole, (at: Places) => object[]>> = {
@@ -100,7 +101,40 @@ const STATEMENTS: Readonly<Record<BackupRole, (at: Places) => object[]>> = {
       ["audit", "tombstones"].map((folder) => `arn:aws:s3:::${at.auditName}/${folder}/*`),
     ),
   ],
+  drift: (at) => [
+    // Snapshots too, sealed as they are: whether the newest one is what was stored is told by its bytes alone.
+    allow("Read", [...READ, "s3:GetObjectRetention", "s3:GetObjectLegalHold"], inBackups(at, "*")),
+    // Which notices somebody still has to get.
+    allow("Notices", ["s3:GetObject"], `arn:aws:s3:::${at.auditName}/outbox/*`),
+    allow("Settings", BUCKET_SETTINGS, [`arn:aws:s3:::${at.backupName}`, `arn:aws:s3:::${at.auditName}`]),
+    allow("Keys", KEY_SETTINGS, [at.wrappingKey, at.bucketKey]),
+    allow("Roles", ROLE_SETTINGS, "arn:aws:iam::*:role/penguinmails-*"),
+    // These know no narrower resource.
+    allow("Rest", ["kms:ListAliases", "ec2:Describe*", "route53:Get*", "route53:List*"], "*"),
+    deny("NeverOpen", ["kms:Decrypt", "kms:ReEncryptFrom"], at.wrappingKey),
+  ],
 };
+
+/** What the engine compares, as its provider asks for it. */
+const BUCKET_SETTINGS = [
+  "s3:GetBucket*",
+  "s3:GetAccelerateConfiguration",
+  "s3:GetEncryptionConfiguration",
+  "s3:GetLifecycleConfiguration",
+  "s3:GetReplicationConfiguration",
+];
+const KEY_SETTINGS = [
+  "kms:DescribeKey",
+  "kms:GetKeyPolicy",
+  "kms:GetKeyRotationStatus",
+  "kms:ListResourceTags",
+];
+const ROLE_SETTINGS = [
+  "iam:GetRole",
+  "iam:GetRolePolicy",
+  "iam:ListAttachedRolePolicies",
+  "iam:ListRolePolicies",
+];
 
 /** Also if somebody adds a policy that allows everything. */
 const neverDelete = (at: Places): object =>

@@ -10,6 +10,7 @@ import {
   RETIRE,
   type Rule,
   SELF,
+  subkeys,
   transit,
   USE_KEYS,
   WRAP,
@@ -25,6 +26,7 @@ export const ROLE_RULES: Readonly<Record<Role, readonly Rule[]>> = {
     ...SELF,
     WRAP,
     ...LIST,
+    ...subkeys(RECORDS),
     ...data(DELETABLE, "create", "read", "update", "patch", "delete"),
     ...data(["rotation"], "create", "read", "update", "patch"),
     ...mark(DELETABLE, "delete"),
@@ -53,6 +55,7 @@ export const ROLE_RULES: Readonly<Record<Role, readonly Rule[]>> = {
     ...SELF,
     WRAP,
     ...LIST,
+    ...subkeys(RECORDS),
     ...data(RECORDS, "create", "read", "update", "patch"),
     ...mark(RECORDS),
     ...USE_KEYS,
@@ -117,7 +120,14 @@ export const ROLE_RULES: Readonly<Record<Role, readonly Rule[]>> = {
     ...SELF,
     ...LIST,
     ...metadata(RECORDS, "read"),
-    ...data(["server", "dkim"], "read"),
+    ...subkeys(RECORDS),
+    // The rotation's state lies beside its ciphertext, which nobody opens without a right to decrypt.
+    ...data(["server", "dkim", "rotation"], "read"),
+    // Which backup was begun last; no secret is in it.
+    { path: `${KV_MOUNT}/data/${CANARY}/admin`, may: ["read"] },
+    // Settings of the keys: Vault tells no key, and there is no right here to use one.
+    LIST_KEYS,
+    transit("", "read"),
     { path: `${KV_MOUNT}/config`, may: ["read"] },
     ...["sys/mounts", "sys/auth", "sys/mounts/+", "sys/mounts/+/tune", "sys/mounts/auth/+/tune"].map(
       (path): Rule => ({ path, may: ["read"] }),
@@ -129,11 +139,15 @@ export const ROLE_RULES: Readonly<Record<Role, readonly Rule[]>> = {
       { path: `auth/${mount}/role`, may: ["list"] },
       { path: `auth/${mount}/role/+`, may: ["read"] },
     ]),
+    // The rest of what the engine compares: a role's id and an issuer's keys are no secrets.
+    { path: "auth/approle/role/+/role-id", may: ["read"] },
+    ...["people", "ci"].map((mount): Rule => ({ path: `auth/${mount}/config`, may: ["read"] })),
   ],
   "credential-prober": [
     ...SELF,
     ...LIST,
-    ...data(["admin", "server"], "read"),
+    // By Mailu's token it sees what else opens the account; by the certificate it knows whom it tells the password.
+    ...data(["admin", "server", "mailu", "dkim", "tls"], "read"),
     ...metadata(["admin"], "read"),
     transit("decrypt/+", "update"),
   ],

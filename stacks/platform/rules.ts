@@ -25,6 +25,9 @@ export const data = (records: readonly RecordName[], ...may: Capability[]): Rule
   records.map((record) => ({ path: `${KV_MOUNT}/data/+/${record}`, may }));
 export const metadata = (records: readonly RecordName[], ...may: Capability[]): Rule[] =>
   records.map((record) => ({ path: `${KV_MOUNT}/metadata/+/${record}`, may }));
+/** The names of a record's fields, without their values. */
+export const subkeys = (records: readonly RecordName[]): Rule[] =>
+  records.map((record) => ({ path: `${KV_MOUNT}/subkeys/+/${record}`, may: ["read"] }));
 /** Marking: nothing but `custom_metadata`, so that nobody lifts `cas_required` or drops old versions on the way. */
 export const mark = (records: readonly RecordName[], ...more: Capability[]): Rule[] =>
   records.map((record) => ({

@@ -134,5 +134,11 @@ export function composeFile(settings: MailuSettings): string {
   return `${JSON.stringify(document, null, 2)}\n`;
 }
 
+/** Image of each container by the name of its service. */
+export function composeImages(settings: MailuSettings): Record<string, string> {
+  const { services } = JSON.parse(composeFile(settings)) as { services: Record<string, { image: string }> };
+  return Object.fromEntries(Object.entries(services).map(([name, { image }]) => [name, image]));
+}
+
 const data = (folder: string, mount: string): string => `${MAILU_DATA}/${folder}:${mount}`;
 const overrides = (service: string): string => `${MAILU_DATA}/overrides/${service}:/overrides:ro`;

@@ -24,6 +24,9 @@ export const mailPorts = (submission: boolean): number[] => [
   993,
 ];
 
+/** Whatever else answers on a mail host is drift. */
+export const declaredPorts = (submission: boolean): number[] => [22, ...mailPorts(submission)];
+
 export function createFirewall(parent: Resource, args: FirewallArgs): SecurityGroup {
   return new SecurityGroup(
     "firewall",

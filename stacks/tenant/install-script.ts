@@ -17,6 +17,15 @@ export function hostFiles(settings: MailuSettings): Record<string, string> {
   };
 }
 
+/** Path on the host and SHA-256 (hex) of every file that the stack writes. */
+export const fileDigests = (files: Record<string, string>): Record<string, string> =>
+  Object.fromEntries(
+    Object.entries(files).map(([path, content]) => [
+      path,
+      createHash("sha256").update(content).digest("hex"),
+    ]),
+  );
+
 /** SHA-256 over paths and contents: changes exactly when a file does. */
 export function filesDigest(files: Record<string, string>): string {
   return createHash("sha256").update(JSON.stringify(files)).digest("hex");

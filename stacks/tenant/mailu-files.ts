@@ -2,7 +2,7 @@
 import { Command } from "@pulumi/command/remote/command.js";
 import * as pulumi from "@pulumi/pulumi";
 import type { MailuSettings } from "./compose.ts";
-import { filesDigest, hostFiles, installScript } from "./install-script.ts";
+import { fileDigests, filesDigest, hostFiles, installScript } from "./install-script.ts";
 import type { Vps } from "./vps.ts";
 
 export interface MailuFilesArgs extends MailuSettings {
@@ -15,6 +15,8 @@ export interface MailuFilesArgs extends MailuSettings {
 export class MailuFiles extends pulumi.ComponentResource {
   /** SHA-256 of the files: another one means that the containers have to be brought up again. */
   readonly digest: string;
+  /** SHA-256 (hex) of each file by its path on the host. */
+  readonly digests: Record<string, string>;
   /** What must be done before anything on the host can use the files. */
   readonly written: pulumi.Resource;
 
@@ -22,6 +24,7 @@ export class MailuFiles extends pulumi.ComponentResource {
     super("penguinmails:tenant:MailuFiles", name, {}, options);
     const files = hostFiles(args);
     this.digest = filesDigest(files);
+    this.digests = fileDigests(files);
     this.written = new Command(
       "files",
       {

@@ -10,7 +10,7 @@ import { lab } from "./lab.ts";
 export type Gate = (call: string) => unknown;
 
 export interface S3Window {
-  /** `METHOD url` of every request, in order. */
+  /** `METHOD url` of every request, in order; of those that say elsewhere what they ask for, that too. */
   readonly calls: string[];
   /** For a runbook that shall look through it. */
   readonly env: Record<string, string>;
@@ -23,9 +23,11 @@ export async function withS3Window<T>(
   const calls: string[] = [];
   const server = createServer(async (asked, answer) => {
     const call = `${asked.method} ${asked.url}`;
-    calls.push(call);
+    const at = calls.push(call) - 1;
     try {
       const body = await buffer(asked);
+      const target = asked.headers["x-amz-target"] ?? /\bAction=\w+/.exec(body.toString())?.[0];
+      if (target !== undefined) calls[at] = `${call} ${target}`;
       await before?.(call);
       const headers = Object.entries(asked.headers).filter(
         ([name]) => !["host", "connection", "content-length", "expect"].includes(name),

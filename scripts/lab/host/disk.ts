@@ -28,6 +28,7 @@ export function prepareDisk(root: string, options: DiskOptions): void {
   write(root, "root/.ssh/authorized_keys", `${authorizedKey.trim()}\n`, 0o600);
   write(root, "lab/host.json", `${JSON.stringify({ name, address })}\n`);
   write(root, "lab/bin/docker", dockerLauncher, 0o755);
+  write(root, "lab/bin/ss", ownSockets(address), 0o755);
   write(root, "etc/ssh/sshd_config", sshdConfig(address));
   write(root, "etc/hostname", `${name}\n`);
   write(root, "etc/hosts", `127.0.0.1 localhost\n${address} ${name}\n`);
@@ -65,6 +66,11 @@ case " $* " in
     lock="flock --close /run/docker.lock" ;;
 esac
 exec $lock /lab/node --disable-warning=ExperimentalWarning /lab/project/scripts/lab/host/docker.ts "$@"
+`;
+
+// All hosts share the machine's network, of which each has one address.
+const ownSockets = (address: string): string => `#!/bin/sh
+exec /usr/bin/ss "$@" src ${address}
 `;
 
 // SetEnv rather than a profile: it also reaches \`ssh HOST command\`, which reads no profile.

@@ -30,6 +30,7 @@ function settings(log = path): Settings {
     ssh: { user: "root", identity_file: undefined },
     pulumi: { project_dir: folder },
     notify: undefined,
+    dns: { resolvers: [], authoritative: undefined },
     backup: backupOf(BackupSection.parse({}), String),
     drills: join(folder, "drills"),
   };

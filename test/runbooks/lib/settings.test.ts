@@ -34,6 +34,14 @@ describe("recovery.yaml", () => {
     expect(settings.pulumi.project_dir).toBe(join(import.meta.dirname, "../../.."));
   });
 
+  it("asks the machine's own resolvers and two public ones, unless told whom", () => {
+    const vault = "vault: {addr: 'http://127.0.0.1:8200'}\n";
+    expect(load(vault).dns.resolvers.slice(-2)).toEqual(["1.1.1.1", "9.9.9.9"]);
+    expect(load(vault).dns.authoritative).toBeUndefined();
+    const told = { resolvers: ["192.0.2.53", "[2001:db8::53]:5353"], authoritative: ["192.0.2.54:5353"] };
+    expect(load(`${vault}dns: ${JSON.stringify(told)}`).dns).toEqual(told);
+  });
+
   it("takes relative paths from its own folder, and ~ from the home", () => {
     const settings = load(
       "vault: {addr: 'http://127.0.0.1:8200'}\naudit: {log: logs/a.jsonl, bucket: b}\n" +
@@ -64,6 +72,21 @@ describe("recovery.yaml", () => {
       "a section that is a text",
       "vault: {addr: 'http://v'}\nssh: root",
       'ssh is "root" but takes keys below it',
+    ],
+    [
+      "a name where an address belongs",
+      "vault: {addr: 'http://v'}\ndns: {resolvers: [ns.example]}",
+      'dns.resolvers.0 is "ns.example" but takes an IP address',
+    ],
+    [
+      "a port that is none",
+      "vault: {addr: 'http://v'}\ndns: {authoritative: ['192.0.2.53:99999']}",
+      'dns.authoritative.0 is "192.0.2.53:99999" but takes an IP address',
+    ],
+    [
+      "a list with nothing in it",
+      "vault: {addr: 'http://v'}\ndns: {resolvers: []}",
+      "dns.resolvers is a list of 0 but takes at least one server",
     ],
     ["an empty value", "vault: {addr: 'http://v'}\nssh: {user: ''}", 'ssh.user is "" but takes a text'],
     ["what is no YAML", "vault: {addr: 'http://v'", "line 1 is not YAML"],

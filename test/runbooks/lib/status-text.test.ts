@@ -37,7 +37,7 @@ Backups
   the newest opened is as of 2026-03-01T02:00:00Z, 10 h 0 min ago
   last proven by restoring it 9 days ago
 
-Drill: none is on record: npm run drill -- --record FOLDER
+Drill: none is on record: npm run drill
 
 Notices that wait: nothing`);
 });

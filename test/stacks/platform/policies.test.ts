@@ -193,7 +193,7 @@ describe("the other roles", () => {
     await refused("operator", "POST", "smtp-transit/keys/acme/trim", { min_available_version: 1 });
   });
 
-  it("the drift-reader reads configuration and metadata and has no Transit right", async () => {
+  it("the drift-reader reads configuration, metadata and names of fields, and uses no key", async () => {
     for (const path of [
       "sys/mounts",
       "sys/auth",
@@ -206,13 +206,20 @@ describe("the other roles", () => {
     await allowed("drift-reader", "GET", "smtp/metadata/acme/admin");
     await allowed("drift-reader", "GET", "smtp/data/acme/server");
     await refused("drift-reader", "GET", "smtp/data/acme/admin");
+    await allowed("drift-reader", "GET", "smtp/subkeys/acme/admin");
+    // Settings of the keys and nothing more: not one that makes, uses or changes one.
+    expect(await may("drift-reader", "smtp-transit/keys/acme")).toEqual(["read"]);
+    expect(await may("drift-reader", "smtp-transit/keys")).toEqual(["list"]);
     for (const path of [
-      "keys/acme",
       "encrypt/acme",
       "decrypt/acme",
       "rewrap/acme",
+      "datakey/plaintext/acme",
+      "export/encryption-key/acme",
+      "backup/acme",
+      "keys/acme/config",
+      "keys/acme/trim",
       "keys/acme/rotate",
-      "keys",
     ]) {
       expect([path, await may("drift-reader", `smtp-transit/${path}`)]).toEqual([path, ["deny"]]);
     }
@@ -221,8 +228,12 @@ describe("the other roles", () => {
   it("the credential-prober decrypts and writes nothing", async () => {
     await allowed("credential-prober", "GET", "smtp/data/acme/admin");
     expect(await may("credential-prober", "smtp-transit/decrypt/acme")).toEqual(["update"]);
-    await refused("credential-prober", "GET", "smtp/data/acme/mailu");
-    await refused("credential-prober", "POST", "smtp/data/acme/admin", { data: {} });
+    // The API token too, since app tokens and forwards are asked of Mailu.
+    await allowed("credential-prober", "GET", "smtp/data/acme/mailu");
+    await refused("credential-prober", "GET", "smtp/data/acme/rotation");
+    for (const record of ["admin", "server", "mailu", "dkim", "tls"])
+      await refused("credential-prober", "POST", `smtp/data/acme/${record}`, { data: {} });
+    await refused("credential-prober", "PATCH", "smtp/metadata/acme/admin", { custom_metadata: {} });
     await refused("credential-prober", "POST", "smtp-transit/encrypt/acme", { plaintext: "eA==" });
   });
 

@@ -1,6 +1,8 @@
 // The tenant stack as declared: order, protection, ports, and that nothing secret or machine-specific is in it.
+import { createHash } from "node:crypto";
 import { beforeAll, describe, expect, it } from "vitest";
-import { tenantId, vpsUrn } from "../../../stacks/names.ts";
+import { z } from "zod";
+import { credentialsUrn, filesUrn, tenantId, vpsUrn } from "../../../stacks/names.ts";
 import { type Declared, declare, type Program } from "../declare.ts";
 
 const PUBLIC_KEY = `ssh-ed25519 ${"AAAAC3NzaC1lZDI1NTE5AAAAI".padEnd(68, "x")} operator@desk`;
@@ -154,6 +156,48 @@ describe("a host that the operator already has", () => {
   });
 });
 
+describe("what the engine can't look at", () => {
+  const Declared = z.object({
+    files: z.record(z.string(), z.string()),
+    images: z.record(z.string(), z.string()),
+    ports: z.array(z.number()),
+    records: z.array(z.object({ name: z.string(), type: z.string(), value: z.string() })),
+  });
+  const declared = (program: Program) => Declared.parse(program.outputs.declared);
+
+  it("is an output: the digest of each file as the host gets it", () => {
+    const { files } = declared(acme);
+    const script = String(command(acme, "remote", "files").inputs.stdin);
+    expect(Object.keys(files)).toHaveLength(3);
+    for (const [path, sha256] of Object.entries(files)) {
+      const [, content = ""] = new RegExp(`printf %s '((?:[^']|'\\\\'')*)' >'${path}'`).exec(script) ?? [];
+      expect(content, path).not.toBe("");
+      const hash = createHash("sha256").update(content.replaceAll("'\\''", "'"));
+      expect(sha256).toBe(hash.digest("hex"));
+    }
+  });
+
+  it("is an output: images, ports and every DNS record, wherever the zone is", () => {
+    expect(declared(acme).images).toMatchObject({
+      front: "ghcr.io/mailu/nginx:2024.06",
+      redis: "redis:7-alpine",
+    });
+    for (const program of [acme, globex]) {
+      const { records } = declared(program);
+      expect(records.map(({ name, type }) => `${name} ${type}`)).toContain(
+        `mail.${program.outputs.domain} A`,
+      );
+      expect(records.find(({ name }) => name.startsWith("dkim._domainkey"))?.value).toMatch(/^v=DKIM1;/);
+    }
+    expect(declared(acme).records).toHaveLength(acme.all("aws:route53/record:Record").length);
+  });
+
+  it("can be written anew by name, as a finding of drift says", () => {
+    expect(command(acme, "remote", "files").urn).toBe(filesUrn(tenantId("acme")));
+    expect(command(acme, "local", "credentials").urn).toBe(credentialsUrn(tenantId("acme")));
+  });
+});
+
 describe("nothing secret", () => {
   const everything = () => [...acme.resources, ...globex.resources];
 
@@ -165,6 +209,7 @@ describe("nothing secret", () => {
       apiUrl: "https://192.0.2.25/api/v1",
       domain: "acme.example",
       contactEmail: "it@contact.example",
+      declared: expect.objectContaining({ ports: [22, 25, 80, 443, 465, 993] }),
     });
   });
 
