@@ -71,7 +71,7 @@ function tenantLines(tenants: readonly TenantStatus[], now: Date): string[] {
   return [
     "",
     `Tenants: ${tenants.length}, ${needy.length === 0 ? "all well" : `${needy.length} in need of somebody`}`,
-    ...(rows.length === 0 ? [] : columns([head, ...rows])),
+    ...(rows.length === 0 ? [] : indented(columns([head, ...rows]))),
     ...(rest === 0
       ? []
       : [`  ${well} are well${rest > well ? `, ${rest - well} more are not: --json has all` : ""}`]),
