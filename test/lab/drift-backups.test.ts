@@ -105,7 +105,8 @@ class Place {
   async check(): Promise<{ found: string[]; unchecked: Unchecked[]; findings: Finding[] }> {
     const settings = loadSettings({ RECOVERY_CONFIG: this.env.RECOVERY_CONFIG });
     const report = new DriftReport();
-    const vault = Vault.withToken({ addr: lab.place.vaultAddr, token: READER.VAULT_TOKEN });
+    const access = { addr: lab.place.vaultAddr, namespace: undefined, ca: undefined };
+    const vault = Vault.withToken({ ...access, token: READER.VAULT_TOKEN });
     await checkBackups({
       ...{ env: process.env, signal: new AbortController().signal, settings, report, progress: () => {} },
       ...{ tenants: [], inVault: undefined, stacks: undefined, platform: true, vault: async () => vault },
