@@ -109,7 +109,7 @@ async function tenants(run: StatusRun, settings: Settings, status: Status): Prom
       ({ kind, about }) => kind === "login-refused" && about === one.tenant,
     );
     const not = report.unchecked.find(({ about }) => about === one.tenant || about === "vault");
-    one.login = refused?.what ?? (not === undefined ? "works" : `not tried: ${not.why}`);
+    one.login = refused ? "REFUSED" : not ? `not known: ${not.why}` : "works";
     if (refused !== undefined) status.outstanding.push({ what: refused.what, next: refused.mend });
   }
 }

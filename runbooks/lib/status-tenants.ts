@@ -24,7 +24,7 @@ export interface TenantStatus {
     since: string;
     at_work: boolean;
   } | null;
-  /** With --logins: `works`, or why not. */
+  /** With --logins: `works`, `REFUSED`, or why nobody knows. */
   login: string | null;
 }
 

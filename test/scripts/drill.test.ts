@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, onTestFinished, test } from "vitest";
 import { z } from "zod";
+import { drillFile } from "../../runbooks/lib/last-drill.ts";
 import { marked } from "../../scripts/lab/children.ts";
 import { REPOSITORY } from "../../scripts/toolchain/paths.ts";
 
@@ -13,6 +14,8 @@ const scratch = mkdtempSync(join(tmpdir(), "drill-test-"));
 const report = join(scratch, "report.json");
 /** The drill's own folders are made in here. */
 const temporary = mkdtempSync(join(scratch, "t-"));
+/** The last report is kept in here. */
+const state = mkdtempSync(join(scratch, "state-"));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
 const Report = z.object({
@@ -60,6 +63,7 @@ test("keeps the promises of its scenarios, without a word to the Vault and cloud
   expect(done.code).toBe(0);
   expect(requests).toEqual([]);
 
+  expect(readFileSync(drillFile({ XDG_STATE_HOME: state }), "utf8")).toBe(readFileSync(report, "utf8"));
   const { scenarios } = Report.parse(JSON.parse(readFileSync(report, "utf8")));
   const [first, second, third] = scenarios;
   expect(scenarios).toHaveLength(3);
@@ -126,7 +130,7 @@ const leftovers = (): string[] => readdirSync(temporary).filter((name) => name.s
 
 function drill(args: string[], env: Record<string, string>) {
   const child = spawn(process.execPath, [join(REPOSITORY, "scripts", "drill.ts"), ...args], {
-    env: { ...process.env, TMPDIR: temporary, ...env },
+    env: { ...process.env, TMPDIR: temporary, XDG_STATE_HOME: state, ...env },
   });
   let [stdout, stderr] = ["", ""];
   child.stdout.on("data", (chunk) => {
