@@ -30,6 +30,8 @@ const Outputs = z
   .transform(({ declared, ...place }) => ({ ...place, ...declared }));
 export type Declared = z.output<typeof Outputs>;
 
+/** Seconds for an answer: a state's backend may never give one. */
+const SECONDS = 60;
 /** Each question is a process of the engine's. */
 const asking = turnstile(4);
 const asked = new WeakMap<Settings, Map<TenantId, Promise<Declared>>>();
@@ -48,7 +50,7 @@ export function declaredOf(settings: Settings, tenant: TenantId): Promise<Declar
 
 async function ask(settings: Settings, tenant: TenantId): Promise<Declared> {
   const stack = tenantStack(tenant);
-  const outputs = Outputs.safeParse(await stackOutputs(settings, stack));
+  const outputs = Outputs.safeParse(await stackOutputs(settings, stack, SECONDS));
   if (outputs.success) return outputs.data;
   throw new RunbookError(`Stack ${stack} doesn't say what it declares: ${z.prettifyError(outputs.error)}`, {
     exit: "failed",

@@ -21,7 +21,7 @@ import { oneLine } from "./printable.ts";
 import { Admin, Dkim, Mailu as MailuRecord, Server, Tls } from "./records.ts";
 import { loginAt } from "./server-record.ts";
 import { type TlsTrust, tlsTrust } from "./tls-trust.ts";
-import { open, Undecryptable } from "./transit.ts";
+import { open, openTogether, Undecryptable } from "./transit.ts";
 import type { Vault } from "./vault.ts";
 
 /** Tenants at the same time: each waits for its own servers, and the slowest is to hold up nobody. */
@@ -49,12 +49,9 @@ async function findingsOf(c: DriftContext, vault: Vault, tenant: TenantId): Prom
   let looks: PromiseSettledResult<Finding[]>[];
   try {
     c.signal.throwIfAborted();
-    const known = await readRecords(vault, tenant);
-    looks = await Promise.allSettled([
-      loginFindings(vault, tenant, known),
-      doorFindings(vault, tenant, known),
-      dkimFindings(vault, tenant, known.dkim),
-    ]);
+    // The logins wait for their servers longest: what they need is read first, and the rest while they wait.
+    const door = await readDoor(vault, tenant);
+    looks = await Promise.allSettled([loginFindings(vault, tenant, door), keyFindings(vault, tenant, door)]);
   } catch (reason) {
     looks = [{ status: "rejected", reason }];
   }
@@ -71,36 +68,56 @@ async function findingsOf(c: DriftContext, vault: Vault, tenant: TenantId): Prom
   return looks.flatMap((look) => (look.status === "fulfilled" ? look.value : []));
 }
 
-interface Known {
+/** Where a tenant's server is, how it is known, and the password it should take. */
+interface Door {
   admin: Admin;
   server: Server;
-  mailu: MailuRecord;
-  dkim: Dkim;
   trust: TlsTrust;
 }
 
-async function readRecords(vault: Vault, tenant: TenantId): Promise<Known> {
-  const [admin, server, mailu, dkim, tls] = await Promise.all([
+async function readDoor(vault: Vault, tenant: TenantId): Promise<Door> {
+  const [admin, server, tls] = await Promise.all([
     vault.record(tenant, "admin", Admin),
     vault.record(tenant, "server", Server),
-    vault.record(tenant, "mailu", MailuRecord),
-    vault.record(tenant, "dkim", Dkim),
     vault.record(tenant, "tls", Tls),
   ]);
-  if (admin !== undefined && server !== undefined && mailu !== undefined && dkim !== undefined) {
-    const trust = tlsTrust(mailHost(server.data.domain), tls?.data.certificate);
-    return { admin: admin.data, server: server.data, mailu: mailu.data, dkim: dkim.data, trust };
-  }
-  const missing = Object.entries({ admin, server, mailu, dkim }).flatMap(([name, record]) =>
+  if (admin === undefined || server === undefined) throw incomplete(tenant, { admin, server });
+  const trust = tlsTrust(mailHost(server.data.domain), tls?.data.certificate);
+  return { admin: admin.data, server: server.data, trust };
+}
+
+/** What Vault keeps besides the password, and what Mailu tells to whoever has its token. */
+async function keyFindings(vault: Vault, tenant: TenantId, door: Door): Promise<Finding[]> {
+  const [mailu, dkim] = await Promise.all([
+    vault.record(tenant, "mailu", MailuRecord),
+    vault.record(tenant, "dkim", Dkim),
+  ]);
+  if (mailu === undefined || dkim === undefined) throw incomplete(tenant, { mailu, dkim });
+  const { api_token, sanctioned_app_tokens: sanctioned } = mailu.data;
+  const sealed = [api_token, dkim.data.private_key];
+  // One of them may be damaged: only one by one it shows which.
+  const [token, key] = await openTogether(vault, tenant, sealed).catch(() =>
+    Promise.all([
+      openOr(vault, tenant, api_token, "mailu", "api_token"),
+      openOr(vault, tenant, dkim.data.private_key, "dkim", "private_key"),
+    ]),
+  );
+  const own = typeof key === "string" ? dkimFindings(tenant, dkim.data, key) : [key];
+  const doors = typeof token === "string" ? await doorFindings(tenant, door, token, sanctioned) : [token];
+  return [...own, ...doors].filter((one) => one !== undefined);
+}
+
+function incomplete(tenant: TenantId, records: Record<string, unknown>): RunbookError {
+  const missing = Object.entries(records).flatMap(([name, record]) =>
     record === undefined ? [`${KV_MOUNT}/${tenant}/${name}`] : [],
   );
-  throw new RunbookError(`Vault has no ${missing.join(", no ")}`, {
+  return new RunbookError(`Vault has no ${missing.join(", no ")}`, {
     exit: "failed",
     next: `npx runbook check-drift --stack tenant-${tenant} --only vault   # says what is missing and how it comes back`,
   });
 }
 
-async function loginFindings(vault: Vault, tenant: TenantId, known: Known): Promise<Finding[]> {
+async function loginFindings(vault: Vault, tenant: TenantId, known: Door): Promise<Finding[]> {
   const first = await tryLogin(vault, tenant, known, known.admin);
   if (first.length === 0 || first[0]?.kind !== "login-refused") return first;
   await new Promise((resolve) => setTimeout(resolve, ROTATING_MS));
@@ -110,7 +127,7 @@ async function loginFindings(vault: Vault, tenant: TenantId, known: Known): Prom
 }
 
 /** @throws RunbookError where no server said clearly yes or no. */
-async function tryLogin(vault: Vault, tenant: TenantId, known: Known, admin: Admin): Promise<Finding[]> {
+async function tryLogin(vault: Vault, tenant: TenantId, known: Door, admin: Admin): Promise<Finding[]> {
   const opened = await openOr(vault, tenant, admin.password, "admin", "password");
   if (typeof opened !== "string") return [opened];
   const login: Login = { ...loginAt(known.server), trust: known.trust, password: opened };
@@ -141,11 +158,14 @@ async function tryLogin(vault: Vault, tenant: TenantId, known: Known, admin: Adm
   );
 }
 
-async function doorFindings(vault: Vault, tenant: TenantId, known: Known): Promise<Finding[]> {
-  const { server } = known;
-  const token = await openOr(vault, tenant, known.mailu.api_token, "mailu", "api_token");
-  if (typeof token !== "string") return [token];
-  const mailu = new Mailu(server.api_url, token, known.trust);
+async function doorFindings(
+  tenant: TenantId,
+  { server, trust }: Door,
+  token: string,
+  sanctioned: readonly string[],
+): Promise<Finding[]> {
+  // The logins take longer than three questions one after the other.
+  const mailu = new Mailu(server.api_url, token, trust, 1);
   try {
     // Asked alone: a wrong token counts each time it is shown.
     const { status } = await mailu.ask("GET", `/domain/${server.domain}`, undefined, [200, 403, 404]);
@@ -158,7 +178,7 @@ async function doorFindings(vault: Vault, tenant: TenantId, known: Known): Promi
         },
       ];
     }
-    const doors = await findOpenDoors(mailu, server.domain, known.mailu.sanctioned_app_tokens);
+    const doors = await findOpenDoors(mailu, server.domain, sanctioned);
     if (doors.unknown.length > 0)
       throw new RunbookError(`Mailu at ${server.vps_ip} could not be asked for ${doors.unknown.join("; ")}`, {
         exit: "failed",
@@ -190,9 +210,7 @@ async function doorFindings(vault: Vault, tenant: TenantId, known: Known): Promi
 }
 
 /** A rebuilt host signs with the private key in Vault, and the world knows the public one. */
-async function dkimFindings(vault: Vault, tenant: TenantId, dkim: Dkim): Promise<Finding[]> {
-  const key = await openOr(vault, tenant, dkim.private_key, "dkim", "private_key");
-  if (typeof key !== "string") return [key];
+function dkimFindings(tenant: TenantId, dkim: Dkim, key: string): Finding[] {
   const published = /\bp=([A-Za-z0-9+/=]+)/.exec(dkim.dns_txt)?.[1];
   if (publicHalf(key) === published) return [];
   return [

@@ -29,11 +29,18 @@ export class Mailu {
   readonly #token: string;
   readonly #agent: Agent;
 
-  /** @param apiUrl e.g. `https://192.0.2.7/api/v1`; @param token the API token, in plaintext. */
-  constructor(apiUrl: string, token: string, trust: TlsTrust) {
+  /**
+   * @param apiUrl e.g. `https://192.0.2.7/api/v1`; @param token the API token, in plaintext.
+   * @param connections at a time; no limit when left out. Each costs a handshake.
+   */
+  constructor(apiUrl: string, token: string, trust: TlsTrust, connections?: number) {
     this.#url = apiUrl;
     this.#token = token;
-    this.#agent = new Agent({ ...trust, keepAlive: true });
+    this.#agent = new Agent({
+      ...trust,
+      keepAlive: true,
+      ...(connections === undefined ? {} : { maxSockets: connections }),
+    });
   }
 
   /**

@@ -182,9 +182,10 @@ export async function stackNames(settings: Settings): Promise<string[]> {
   return stacks.map(({ name }) => name.split("/").at(-1) ?? name);
 }
 
-/** What the stack's program returned last, as JSON. */
-export async function stackOutputs(settings: Settings, stack: string): Promise<unknown> {
-  return JSON.parse(await pulumi(settings, ["stack", "output", "--json", "--stack", stack]));
+/** What the stack's program returned last, as JSON. @param seconds as with `pulumi`. */
+export async function stackOutputs(settings: Settings, stack: string, seconds?: number): Promise<unknown> {
+  const args = ["stack", "output", "--json", "--stack", stack];
+  return JSON.parse(await pulumi(settings, args, undefined, process.env, seconds));
 }
 
 const Stacks = z.array(z.object({ name: z.string() }));

@@ -45,6 +45,22 @@ export async function open(
   return plaintext;
 }
 
+/** The plaintexts of several ciphertexts in one request, registered for redaction. Throws as soon as one has none. */
+export async function openTogether(
+  vault: Vault,
+  tenant: TenantId,
+  ciphertexts: readonly string[],
+): Promise<string[]> {
+  const batch_input = ciphertexts.map((ciphertext) => ({ ciphertext }));
+  const path = `${TRANSIT_MOUNT}/decrypt/${transitKey(tenant)}`;
+  const { data } = await vault.write(path, { batch_input }, DecryptedTogether);
+  return data.batch_results.map(({ plaintext }) => {
+    const text = Buffer.from(plaintext, "base64").toString("utf8");
+    registerSecret(text);
+    return text;
+  });
+}
+
 /**
  * Re-encrypts a ciphertext under the newest version of the tenant's key; the plaintext never leaves Vault.
  * @param what names the field in the error, e.g. `smtp/acme/dkim private_key`.
@@ -146,6 +162,9 @@ export async function deleteKey(vault: Vault, tenant: TenantId): Promise<void> {
 
 const Encrypted = z.object({ data: z.object({ ciphertext: z.string() }) });
 const Decrypted = z.object({ data: z.object({ plaintext: z.string() }) });
+const DecryptedTogether = z.object({
+  data: z.object({ batch_results: z.array(z.object({ plaintext: z.string() })) }),
+});
 const Rewrapped = z.object({
   data: z.object({
     batch_results: z.array(z.object({ ciphertext: z.string().optional(), error: z.string().optional() })),

@@ -44,7 +44,7 @@ ${table([["server", "requests", "at most at a time"], ...load.map(({ server, req
 slowest conversation          ${slowest.seconds.toFixed(2)} s with ${slowest.server}
 look at one tenant            ${alone.lookSeconds.toFixed(2)} s, ${alone.seconds.toFixed(2)} s as a whole process
 look at all tenants           ${all.lookSeconds.toFixed(2)} s, ${all.seconds.toFixed(2)} s as a whole process
-its processor time            ${all.cpuSeconds.toFixed(1)} s
+its processor time            ${all.cpuSeconds.toFixed(1)} s, ${alone.cpuSeconds.toFixed(1)} s for one tenant
 its peak memory               ${Math.round(all.peakMb)} MB, ${Math.round(alone.peakMb)} MB for one tenant
 all beside one                ${ratio.toFixed(2)} times
 ${ratio <= DRIFT_RATIO ? "KEPT" : "MISSED"}: at most ${DRIFT_RATIO} times

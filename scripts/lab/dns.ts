@@ -53,8 +53,9 @@ export async function startDns(endpoint: string, address: string): Promise<LabDn
   const hosts = new Map<string, string>();
   const zones = fresh(async () => {
     const all = await readZones(route53);
-    for (const { type, name, data } of all.flatMap(({ answers }) => answers))
-      if (type === "A" && name.startsWith("mail.") && !hosts.has(data)) hosts.set(data, name);
+    for (const one of all.flatMap(({ answers }) => answers))
+      if (one.type === "A" && one.name.startsWith("mail.") && !hosts.has(one.data))
+        hosts.set(one.data, one.name);
     return all;
   });
   const answer = async (query: DecodedPacket): Promise<Packet> => {

@@ -168,6 +168,20 @@ test("a silent server is said once, within seconds, and what the others answer i
   expect(looked.done.ms).toBeLessThan(30_000);
 });
 
+test("without Vault the records are compared all the same, and the key in it is not checked", async () => {
+  const set = await recordSet("globex.example", "MX");
+  await change("UPSERT", valued(set, "10 mail.strangers.example."));
+  const looked = await globex({
+    VAULT_TOKEN: "nobody's",
+    VAULT_ROLE_ID: undefined,
+    VAULT_SECRET_ID: undefined,
+  });
+  await change("UPSERT", set);
+  expect(looked.findings.map(({ id }) => id)).toEqual(["dns/record-differs/globex/globex.example MX"]);
+  expect(looked.unchecked.map(({ about }) => about)).toEqual(["vault"]);
+  expect(looked.done.code).toBe(7);
+});
+
 test("where no server answers at all, DNS is not checked, which is no drift and not well", async () => {
   const silent = await resolver(() => "silent");
   const looked = await globex(
