@@ -1,6 +1,7 @@
 // Who works on a stack just now. The engine itself looks at a lock only before it writes: a preview in the middle of
 // somebody's `pulumi up` would take half of that for drift.
 import { readdir, readFile } from "node:fs/promises";
+import { homedir } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
 import { messageOf, RunbookError } from "./errors.ts";
@@ -34,7 +35,7 @@ export async function requireUnlocked(
   const folder = lockFolder(project, stack);
   const [first] =
     backend.protocol === "file:"
-      ? await inFolder(join(decodeURIComponent(backend.pathname), folder))
+      ? await inFolder(join(stateIn(backend), folder))
       : backend.protocol === "s3:"
         ? await inBucket(backend, folder, env)
         : [];
@@ -42,6 +43,10 @@ export async function requireUnlocked(
   const lock = Lock.safeParse(JSON.parse(first)).data;
   throw new StackLocked(lock?.hostname ?? "an unknown host", lock?.pid ?? 0, ["preview", "--stack", stack]);
 }
+
+/** `file://~` is what `pulumi login --local` keeps. */
+const stateIn = ({ hostname: host, pathname }: URL): string =>
+  join(host === "~" ? homedir() : "/", decodeURIComponent(pathname));
 
 async function inFolder(folder: string): Promise<string[]> {
   try {

@@ -16,6 +16,10 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse, stringify } from "yaml";
 import { z } from "zod";
 import { Manifest, Opened, Restored } from "../../runbooks/lib/backup-records.ts";
+import { checkBackups } from "../../runbooks/lib/drift-backups.ts";
+import { DriftReport, type Finding, findingId, type Unchecked } from "../../runbooks/lib/findings.ts";
+import { loadSettings } from "../../runbooks/lib/settings.ts";
+import { Vault } from "../../runbooks/lib/vault.ts";
 import { awsClient } from "../../scripts/lab/cloud.ts";
 import {
   BACKUP_KEY_ALIAS,
@@ -31,7 +35,7 @@ import {
   SNAPSHOT,
 } from "../../stacks/names.ts";
 import { canary, run, s3 } from "./backup.ts";
-import { checkDrift, settingsFile } from "./drift.ts";
+import { checkDrift, READER, settingsFile } from "./drift.ts";
 import { lab, vault } from "./lab.ts";
 import { withS3Window } from "./s3-window.ts";
 
@@ -97,17 +101,31 @@ class Place {
     }
   }
 
-  check = () => checkDrift(["--only", "backups"], this.env);
+  /** In this process: a runbook of its own for each of thirty looks would take most of the time. */
+  async check(): Promise<{ found: string[]; unchecked: Unchecked[]; findings: Finding[] }> {
+    const settings = loadSettings({ RECOVERY_CONFIG: this.env.RECOVERY_CONFIG });
+    const report = new DriftReport();
+    const access = { addr: lab.place.vaultAddr, namespace: undefined, ca: undefined };
+    const vault = Vault.withToken({ ...access, token: READER.VAULT_TOKEN });
+    await checkBackups({
+      ...{ env: process.env, signal: new AbortController().signal, settings, report, progress: () => {} },
+      ...{ tenants: [], inVault: undefined, stacks: undefined, platform: true, vault: async () => vault },
+    });
+    const { findings, unchecked } = report;
+    return { found: findings.map(findingId).sort(), unchecked, findings };
+  }
 
   async expectFound(...ids: string[]): Promise<void> {
-    const { found, unchecked, code } = await this.check();
-    expect({ found, unchecked, code }).toEqual({
+    const { found, unchecked } = await this.check();
+    expect({ found, unchecked }).toEqual({
       found: ids.map((id) => `backups/${id.replace("%", this.Bucket)}`),
       unchecked: [],
-      code: ids.length > 0 ? 7 : 0,
     });
   }
 }
+
+// The SDK takes its login and endpoint from the process.
+Object.assign(process.env, lab.variables);
 
 /** The one real backup that the others are copies of, under other dates. */
 let real: { manifest: Manifest; bytes: Buffer };
@@ -185,9 +203,9 @@ test("a backup that was made and opened is no drift, twice, and nothing is writt
       });
       expect({ found, unchecked, code }, stderr).toEqual({ found: [], unchecked: [], code: 0 });
     }
-    const writes = window.calls.filter((call) => !/^(GET|HEAD) /.test(call));
-    // KMS is asked by POST, for anything.
-    expect(writes.filter((call) => call !== "POST /")).toEqual([]);
+    const others = window.calls.filter((call) => !/^(?:GET|HEAD) /.test(call));
+    // KMS is asked by POST, whatever for.
+    expect([...new Set(others)]).toEqual(["POST / TrentService.DescribeKey"]);
     expect(window.calls.length).toBeGreaterThan(5);
   });
   expect(await place.versions()).toEqual(before);
@@ -206,8 +224,8 @@ describe("a backup", () => {
     const key = backupKey(dayOf(new Date()), MANIFEST);
     const [id] = (await at.versions()).filter(({ Key }) => Key === key).map(({ VersionId }) => VersionId);
     await at.expectFound(`backup-damaged/%/${key} ${id}`);
-    await backUp(place);
-    real.manifest = { ...real.manifest, canary: await newestCanary() };
+    // From here on Vault's canary is the one of this backup, and so has to be that of the copies.
+    real.manifest = { ...real.manifest, canary: await canaryIn(at) };
   });
 
   test("under a delete marker, or under what somebody put over it, is hidden", async () => {
@@ -322,8 +340,8 @@ test("without a bucket, and with one that isn't there, backups are not checked; 
   expect(token.code).toBe(7);
 });
 
-async function newestCanary(): Promise<Manifest["canary"]> {
+async function canaryIn(at: Place): Promise<Manifest["canary"]> {
   const Key = backupKey(dayOf(new Date()), MANIFEST);
-  const found = await s3.send(new GetObjectCommand({ Bucket: place.Bucket, Key }));
+  const found = await s3.send(new GetObjectCommand({ Bucket: at.Bucket, Key }));
   return Manifest.parse(JSON.parse((await found.Body?.transformToString()) ?? "")).canary;
 }
