@@ -1,32 +1,25 @@
 // Whether tonight's recovery would find a backup that can be trusted: young enough, whole, kept and locked as promised,
 // and sealed to keys that still work. What the stack sets on the bucket is compared by the engine.
-import { CANARY, dayOf, metadataPath, type TenantId } from "../../stacks/names.ts";
-import { type Catalog, type CatalogEntry, newest, readCatalog } from "./backup-catalog.ts";
+import { CANARY, metadataPath, type TenantId } from "../../stacks/names.ts";
+import { type Catalog, newest, readCatalog } from "./backup-catalog.ts";
 import { backupBucket } from "./backup-settings.ts";
 import { BackupStore, type ObjectVersion } from "./backup-store.ts";
 import { Canary } from "./canary.ts";
 import { readMetadata } from "./compromised.ts";
+import { DAY, damagedDays, damages, finding, HOUR, MAKE } from "./drift-backup-damage.ts";
+import { restoreDue, retention } from "./drift-backup-kept.ts";
 import { keyFindings } from "./drift-backup-keys.ts";
 import type { DriftContext } from "./drift-context.ts";
 import { messageOf } from "./errors.ts";
 import type { Finding } from "./findings.ts";
 import { holderState } from "./holder.ts";
 import { inParallel } from "./parallel.ts";
-import { planPruning } from "./prune-plan.ts";
-import { DAILY, openedUntil } from "./retention.ts";
+import { openedUntil } from "./retention.ts";
 
-const HOUR = 3_600_000;
-const DAY = 24 * HOUR;
 /** Milliseconds: the promise is 24 hours, and a backup takes its time. */
 const FRESH = DAY + HOUR / 4;
-/** Once a month, with a few days in which people find the time. */
-const RESTORED = 35 * DAY;
-/** What may go is deleted the day after; a week later nobody prunes. */
-const PRUNED = 7 * DAY;
 /** A backup that is being made has written its canary, and not its manifest yet. */
 const LONGEST_RUN = HOUR;
-
-const MAKE = "npx runbook backup-vault && npx runbook verify-backup";
 
 export async function checkBackups(c: DriftContext): Promise<void> {
   if (!c.platform) return;
@@ -49,15 +42,6 @@ export async function checkBackups(c: DriftContext): Promise<void> {
     return restoreDue(store.bucket, catalog);
   });
 }
-
-const finding = (bucket: string, kind: string, which: string, what: string, mend: string): Finding => ({
-  check: "backups",
-  kind,
-  about: bucket,
-  which,
-  what,
-  mend,
-});
 
 /** Vault's canary says when a backup was begun last. Undefined where there was none, or where Vault can't tell. */
 async function canaryOf(c: DriftContext): Promise<Canary | undefined> {
@@ -82,26 +66,6 @@ function isBeingMade(canary: Canary | undefined): boolean {
     state === "alive" || (state === "elsewhere" && Date.now() - Date.parse(canary.written) < LONGEST_RUN)
   );
 }
-
-/** What no dead run leaves, and no pruning. */
-function damages(bucket: string, { broken }: Catalog): Finding[] {
-  return broken
-    .filter(({ object, unclear }) => unclear || object.kind === "manifest")
-    .map(({ object, why }) =>
-      finding(
-        bucket,
-        "backup-damaged",
-        `${object.key} ${object.versionId}`,
-        `The backup of ${object.day} is damaged: ${object.key}: ${why}`,
-        MAKE,
-      ),
-    );
-}
-
-const damagedDays = ({ broken }: Catalog): string[] =>
-  broken
-    .filter(({ object, unclear }) => object.kind === "manifest" || (unclear && object.kind === "snapshot"))
-    .map(({ object }) => object.day);
 
 /** One sentence of the age: a backup that was begun and isn't there explains that the newest one is an older one. */
 async function tooOld(
@@ -218,66 +182,4 @@ async function newestWhole(store: BackupStore, catalog: Catalog): Promise<Findin
           ),
         ];
   return [...corrupted, ...unlocked];
-}
-
-async function retention(store: BackupStore, catalog: Catalog): Promise<Finding[]> {
-  return [...missingDays(store.bucket, catalog), ...(await pruningDue(store, catalog))];
-}
-
-/** Days between the oldest and the newest opened one, as far back as each day's is kept. */
-function missingDays(bucket: string, catalog: Catalog): Finding[] {
-  const now = Date.now();
-  const days = [...new Set(openedUntil(catalog.backups, new Date(now)).map(({ day }) => day))].sort();
-  const [first, last] = [days[0], days.at(-1)];
-  if (first === undefined || last === undefined) return [];
-  const expected = Array.from({ length: DAILY }, (_, ago) => dayOf(new Date(now - ago * DAY)));
-  const damaged = damagedDays(catalog);
-  const missing = expected.filter(
-    (day) => day > first && day < last && !days.includes(day) && !damaged.includes(day),
-  );
-  if (missing.length === 0) return [];
-  return [
-    {
-      ...finding(
-        bucket,
-        "days-missing",
-        "",
-        `Of ${missing.length} of the last ${DAILY} days no backup can be restored: ${missing.sort().join(", ")}`,
-        "npx runbook list-backups   # one that was not opened: npx runbook verify-backup --date DAY",
-      ),
-      declared: `the newest opened backup of each of the last ${DAILY} days`,
-    },
-  ];
-}
-
-async function pruningDue(store: BackupStore, catalog: Catalog): Promise<Finding[]> {
-  const { going } = await planPruning(store, catalog);
-  const due = going.filter(({ day }) => Date.now() - Date.parse(`${day}T00:00:00Z`) > DAILY * DAY + PRUNED);
-  if (due.length === 0) return [];
-  const what = `${due.length} backups and leftovers could have gone a week ago: nobody prunes`;
-  return [finding(store.bucket, "pruning-due", "", what, "npx runbook prune-backups")];
-}
-
-/** Nothing is due as long as no backup is that old. */
-function restoreDue(bucket: string, { backups }: Catalog): Finding[] {
-  const times = (of: (one: CatalogEntry) => string[]) => backups.flatMap(of).map((time) => Date.parse(time));
-  const last = Math.max(...times(({ restored }) => restored.map(({ at }) => at)));
-  const oldest = Math.min(...times(({ manifest }) => [manifest.canary.written]));
-  const since = Date.now() - (Number.isFinite(last) ? last : oldest);
-  if (!Number.isFinite(since) || since <= RESTORED) return [];
-  const what = Number.isFinite(last)
-    ? `No backup was restored since ${new Date(last).toISOString()}`
-    : "No backup was ever restored";
-  return [
-    {
-      ...finding(
-        bucket,
-        "restore-due",
-        "",
-        `${what}: nobody knows whether the key shares and the procedure still work`,
-        "npx runbook verify-backup --restore",
-      ),
-      declared: `a restore every ${RESTORED / DAY} days`,
-    },
-  ];
 }

@@ -6,16 +6,15 @@ import {
   RECORDS,
   type RecordName,
   type TenantId,
-  TRANSIT_MOUNT,
   tenantStack,
-  transitKey,
 } from "../../stacks/names.ts";
 import { isMarked } from "./compromised.ts";
+import { keyMissing, keySettings, lowered } from "./drift-key.ts";
 import type { Finding } from "./findings.ts";
 import { inParallel } from "./parallel.ts";
 import { Admin, Dkim, Mailu, type Rotation, Server, Tls } from "./records.ts";
 import { readRotation } from "./rotation-begin.ts";
-import { readKey, type TransitKey, versionOf } from "./transit.ts";
+import { readKey } from "./transit.ts";
 import { isSilent, isUnfinished } from "./unfinished.ts";
 import type { Vault } from "./vault.ts";
 
@@ -158,63 +157,6 @@ function marked(tenant: TenantId, admin: RecordState | undefined): Partly[] {
       which: "",
       what: `Version ${metadata.current_version} of the credential is marked as known to strangers (${incident}), and is the current one`,
       mend: `npx runbook emergency-reset --tenant ${tenant} --incident ${incident} --reason "marked as compromised and still in use"`,
-    },
-  ];
-}
-
-const keyPath = (tenant: TenantId): string => `${TRANSIT_MOUNT}/keys/${transitKey(tenant)}`;
-
-const keyMissing = (tenant: TenantId): Partly => ({
-  kind: "key-missing",
-  which: "",
-  what: `${keyPath(tenant)} is not there: nothing that Vault keeps for ${tenant} can be decrypted`,
-  mend: "npx runbook restore-vault --help   # the key is in a backup; a new one opens nothing",
-});
-
-const CIPHER = "aes256-gcm96";
-
-/** Of these only the last can be taken back: a key that was exportable once may be in anybody's hands. */
-function keySettings(tenant: TenantId, key: TransitKey): Partly[] {
-  const path = keyPath(tenant);
-  const for_good = `npx runbook emergency-reset --help   # can't be taken back, and the key may be known: ask who did it; reset ${tenant}, then offboard and onboard it for a new key`;
-  const settings = [
-    { name: "type", declared: CIPHER, found: key.type, mend: for_good },
-    { name: "exportable", declared: false, found: key.exportable, mend: for_good },
-    { name: "allow_plaintext_backup", declared: false, found: key.allow_plaintext_backup, mend: for_good },
-    {
-      name: "deletion_allowed",
-      declared: false,
-      found: key.deletion_allowed,
-      mend: `vault write ${path}/config deletion_allowed=false`,
-    },
-  ];
-  return settings
-    .filter(({ declared, found }) => declared !== found)
-    .map(({ name, declared, found, mend }) => ({
-      kind: "key-setting",
-      which: name,
-      what: `${path} has ${name} ${found}`,
-      declared: `${name}: ${declared}`,
-      found: `${name}: ${found}`,
-      mend,
-    }));
-}
-
-/** What a rotation retired can be decrypted again. */
-function lowered(tenant: TenantId, key: TransitKey, rotation: Rotation): Partly[] {
-  if (rotation.state !== "RETIRED" || rotation.new_proof === null) return [];
-  const version = versionOf(rotation.password);
-  // A higher one than there is stems from the key of a tenant that had this id before.
-  if (key.min_decryption_version >= version || version <= 1 || version > key.latest_version) return [];
-  const minimum = `min_decryption_version=${version} min_encryption_version=${version}`;
-  return [
-    {
-      kind: "key-minimum",
-      which: "",
-      what: `${keyPath(tenant)} decrypts versions that were retired: old passwords can be read again`,
-      declared: `min_decryption_version: ${version}`,
-      found: `min_decryption_version: ${key.min_decryption_version}`,
-      mend: `vault write ${keyPath(tenant)}/config ${minimum}`,
     },
   ];
 }

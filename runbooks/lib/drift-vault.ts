@@ -2,16 +2,10 @@
 // finishes, marks on what is in use. What is declared was compared by the engine. No ciphertext is asked for but the
 // rotation's record, which has its state in the same place; and none can be opened by the role that looks.
 import { z } from "zod";
-import {
-  KV_MOUNT,
-  PLATFORM_STACK,
-  type TenantId,
-  TRANSIT_MOUNT,
-  tenantIdProblem,
-  tenantStack,
-} from "../../stacks/names.ts";
+import { PLATFORM_STACK, tenantStack } from "../../stacks/names.ts";
 import type { DriftContext } from "./drift-context.ts";
 import { lookAtStack } from "./drift-engine.ts";
+import { strayKeys } from "./drift-key.ts";
 import type { Resource } from "./drift-plan.ts";
 import { tenantFindings } from "./drift-tenant.ts";
 import type { Finding } from "./findings.ts";
@@ -146,21 +140,4 @@ function declaredNames({ types, input, noun }: Listed, recorded: readonly Resour
     ({ type, inputs }) => types.includes(type) && (backend === undefined || inputs.backend === backend),
   );
   return new Set(all.map(({ inputs, outputs }) => String(inputs[input] ?? outputs[input])));
-}
-
-/** Keys of nobody: a tenant that was offboarded keeps its rotation record, and its key waits for a key-shredder. */
-async function strayKeys(vault: Vault): Promise<Finding[]> {
-  const [keys, tenants] = await Promise.all([vault.list(`${TRANSIT_MOUNT}/keys`), vault.tenants()]);
-  return keys
-    .filter((key) => tenantIdProblem(key) !== undefined || !tenants.includes(key as TenantId))
-    .map(
-      (key): Finding => ({
-        check: "vault",
-        kind: "stray-key",
-        about: key,
-        which: "",
-        what: `${TRANSIT_MOUNT} has a key ${key}, and ${KV_MOUNT} no tenant of that name`,
-        mend: `vault read ${TRANSIT_MOUNT}/keys/${key}   # whose is it? Deleting it can't be undone: npx runbook offboard-tenant --help`,
-      }),
-    );
 }
