@@ -1,6 +1,6 @@
 // Which of Vault's many 'no's an answer was, as an error that an operator can act on.
 import { z } from "zod";
-import { RunbookError } from "./errors.ts";
+import { messageOf, RunbookError } from "./errors.ts";
 
 /**
  * Turns whatever a request to Vault at `addr` threw into a RunbookError: refused (4) when it is sealed, permission
@@ -61,3 +61,7 @@ export function statusOf(error: unknown): number | undefined {
   const parsed = z.object({ response: z.object({ statusCode: z.number() }) }).safeParse(error);
   return parsed.success ? parsed.data.response.statusCode : undefined;
 }
+
+/** A record of which only the metadata is left, for a moment or for ever. */
+export const isHalfDeleted = (error: unknown): boolean =>
+  statusOf(error) === 500 && /could not find version data/.test(messageOf(error));

@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { Agent } from "node:http";
 import type { Readable } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 import vaultClient, { type client as NodeVaultClient } from "node-vault";
 import { z } from "zod";
 import {
@@ -21,7 +22,7 @@ import { RunbookError } from "./errors.ts";
 import { inParallel, turnstile } from "./parallel.ts";
 import { registerSecret } from "./redact.ts";
 import { assertOwnVault, type Settings, vaultEnvironment } from "./settings.ts";
-import { explain, statusOf } from "./vault-error.ts";
+import { explain, isHalfDeleted, statusOf } from "./vault-error.ts";
 import { download, upload, type VaultAccess } from "./vault-stream.ts";
 
 /** A record as read: its fields, its version (1 and up) and the custom metadata of its key. */
@@ -39,6 +40,9 @@ const TIMEOUT_MS = 10_000;
 
 /** Requests on their way at a time: what waits its turn here doesn't run into the time limit there. */
 const AT_ONCE = 64;
+
+/** Milliseconds to wait for a deletion that is under way: Vault takes a record's data away before its metadata. */
+const DELETING_MS = [100, 400, 1_000];
 
 /** Paths asked about in one request: each takes Vault 3 ms of its processor, and hundreds would take it too long. */
 const PATHS = 40;
@@ -263,12 +267,17 @@ export class Vault {
 
   /** Reads any path; undefined for a 404. */
   async read<T>(path: string, schema: z.ZodType<T>): Promise<T | undefined> {
-    try {
-      return schema.parse(await this.#ask((vault) => vault.read(path)));
-    } catch (error) {
-      if (statusOf(error) === 404) return undefined;
-      throw explain(this.addr, error, "read", path);
+    for (const pause of [...DELETING_MS, undefined]) {
+      try {
+        return schema.parse(await this.#ask((vault) => vault.read(path)));
+      } catch (error) {
+        if (statusOf(error) === 404) return undefined;
+        if (!isHalfDeleted(error)) throw explain(this.addr, error, "read", path);
+      }
+      if (pause !== undefined) await sleep(pause);
     }
+    // Whoever deleted it died on the way: its data is gone, and with its metadata somebody can go on.
+    return undefined;
   }
 
   /** Writes any path and parses the answer. */
