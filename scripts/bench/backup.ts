@@ -17,7 +17,8 @@ export const MOST_MIB = 250;
 export const LEAST_RATIO = 0.9;
 
 /** As in the first line of runbooks/main.ts: what is measured is what runs. */
-const NODE = ["--max-semi-space-size=4", "--heap-growing-percent=30"];
+const NODE = ["--max-semi-space-size=4"];
+const MALLOC = { MALLOC_ARENA_MAX: "1" };
 
 const Measured = z.object({
   seconds: z.number(),
@@ -96,7 +97,7 @@ async function measure(place: Place, mib: number): Promise<Row> {
 async function child(place: Place, way: string, mib: number, version: string): Promise<Measured> {
   const file = join(import.meta.dirname, "backup-way.ts");
   const args = [...NODE, file, place.folder, way, `${mib}`, version, place.sink];
-  const env = { ...process.env, ...place.server.env };
+  const env = { ...process.env, ...MALLOC, ...place.server.env };
   const running = spawn(process.execPath, args, { env, stdio: ["ignore", "pipe", "inherit"] });
   let text = "";
   running.stdout.on("data", (chunk) => (text += chunk));
