@@ -28,7 +28,7 @@ export default defineRunbook({
       "what was found, in one line; it is audited and sent to the security team",
     ),
     ...tenantChoice,
-    atOnce: z.coerce.number().int().min(1).max(256).default(24).describe("tenants at the same time"),
+    atOnce: z.coerce.number().int().min(1).max(256).default(20).describe("tenants at the same time"),
     again: z.boolean().default(false).describe("rotate once more although this incident had its rotation"),
     takeOver: takeOverFlag,
     breakGlass: breakGlassFlag,
