@@ -3,7 +3,7 @@
 import { mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { writeNewFile } from "./durable-file.ts";
+import { createWhole } from "./durable-file.ts";
 import { messageOf } from "./errors.ts";
 
 const seconds = z.number().nullable();
@@ -31,7 +31,9 @@ const NAME = /^drill-\d{8}T\d{6}Z\.json$/;
 export function keepDrillReport(folder: string, report: DrillReport): string {
   mkdirSync(folder, { recursive: true });
   const file = join(folder, `drill-${report.at.replaceAll(/[-:]|\.\d+/g, "")}.json`);
-  writeNewFile(file, `${JSON.stringify(report, undefined, 2)}\n`);
+  // In one step: half a report, of whoever was killed, would be the newest until the next drill.
+  if (!createWhole(file, `${JSON.stringify(report, undefined, 2)}\n`))
+    throw new Error(`${file} exists already`);
   return file;
 }
 
