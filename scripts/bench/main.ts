@@ -73,7 +73,7 @@ async function measure(
 ): Promise<{ report: unknown; text: string; kept: boolean }> {
   if (flags.what === "reset") {
     const report = await onLab(flags.dir, "two", signal, (lab) => benchReset(lab, flags.turns, tell));
-    return { report, text: resetText(report), kept: report.ratioInTurn <= RESET_RATIO };
+    return { report, text: resetText(report), kept: report.ratio <= RESET_RATIO };
   }
   if (flags.what === "backup") {
     const { rows, kept } = await benchBackup(flags.mib);
