@@ -3,7 +3,13 @@
 import { expect, test } from "vitest";
 import { readRecord } from "../../scripts/drill/doors.ts";
 import { GLOBEX } from "../../scripts/lab/tenants.ts";
-import { CERTIFICATE_FILE, COMPOSE_FILE, dkimKeyFile, MAILU_ENV_FILE } from "../../stacks/names.ts";
+import {
+  CERTIFICATE_FILE,
+  COMPOSE_FILE,
+  dkimKeyFile,
+  MAILU_ENV_FILE,
+  MAILU_HOME,
+} from "../../stacks/names.ts";
 import { onHost } from "./door.ts";
 import { addressOf, lab, runbook } from "./lab.ts";
 import { expectNone, expectOnly, look, mend } from "./live-drift.ts";
@@ -11,6 +17,8 @@ import { expectNone, expectOnly, look, mend } from "./live-drift.ts";
 const globex = () => look("host", GLOBEX);
 const host = (command: string) => onHost(GLOBEX, command);
 const OVERRIDE = "/mailu/overrides/nginx/mta-sts.conf";
+/** Where a file waits that is to be put back. */
+const KEPT = `${MAILU_HOME}/kept`;
 const UP = `docker compose -f ${COMPOSE_FILE} up -d --wait`;
 
 /** A new certificate of the host's own, valid for so many days. */
@@ -40,9 +48,9 @@ test("each file that the stack wrote is found when it was changed or is gone, an
 });
 
 test("a compose file that is none any more is one finding: what runs can't be asked without it", async () => {
-  await host(`cp ${COMPOSE_FILE} /root/kept && echo '{' >${COMPOSE_FILE}`);
+  await host(`cp ${COMPOSE_FILE} ${KEPT} && echo '{' >${COMPOSE_FILE}`);
   const looked = await globex();
-  await host(`mv /root/kept ${COMPOSE_FILE}`);
+  await host(`mv ${KEPT} ${COMPOSE_FILE}`);
   expectOnly(looked, `host/file-differs/globex/${COMPOSE_FILE}`);
 });
 
@@ -55,8 +63,8 @@ test("containers that were stopped are one finding, though their ports are close
 });
 
 test("a container of another image is found", async () => {
-  await host(`cp ${COMPOSE_FILE} /root/kept && sed -i 's,mailu/dovecot:2024.06,mailu/dovecot:1.9,' ${COMPOSE_FILE}
-    ${UP} && mv /root/kept ${COMPOSE_FILE}`);
+  await host(`cp ${COMPOSE_FILE} ${KEPT} && sed -i 's,mailu/dovecot:2024.06,mailu/dovecot:1.9,' ${COMPOSE_FILE}
+    ${UP} && mv ${KEPT} ${COMPOSE_FILE}`);
   const row = expectOnly(await globex(), "host/image-differs/globex/imap");
   expect([row.declared, row.found]).toEqual(["ghcr.io/mailu/dovecot:2024.06", "ghcr.io/mailu/dovecot:1.9"]);
   await mend(row);
@@ -108,10 +116,10 @@ test("another host key than the pinned one is found, and nothing is asked of suc
   const key = "/etc/ssh/ssh_host_ed25519_key";
   // Read anew for each connection: sshd starts itself again for it.
   await host(
-    `cp ${key} /root/kept && rm ${key}* && ssh-keygen -q -t ed25519 -N '' -C '' -f ${key} && kill -HUP 1`,
+    `cp ${key} ${KEPT} && rm ${key}* && ssh-keygen -q -t ed25519 -N '' -C '' -f ${key} && kill -HUP 1`,
   );
   const looked = await globex();
-  await host(`cp /root/kept ${key} && ssh-keygen -y -f ${key} >${key}.pub && kill -HUP 1`);
+  await host(`cp ${KEPT} ${key} && ssh-keygen -y -f ${key} >${key}.pub && kill -HUP 1`);
   expectOnly(looked, "host/host-key-differs/globex");
   expectNone(await globex());
 });

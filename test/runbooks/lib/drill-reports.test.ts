@@ -37,7 +37,9 @@ it("keeps a report under its time, and reads the newest first", () => {
 
 it("never writes over one", () => {
   keepDrillReport(folder, report("2026-02-01T02:00:00.000Z"));
-  expect(() => keepDrillReport(folder, report("2026-02-01T02:00:00.000Z"))).toThrow(/drill-20260201T020000Z\.json exists already/);
+  expect(() => keepDrillReport(folder, report("2026-02-01T02:00:00.000Z"))).toThrow(
+    /drill-20260201T020000Z\.json exists already/,
+  );
 });
 
 it("has none where there is no folder, and leaves other files alone", () => {
