@@ -136,7 +136,7 @@ async function openContext(
   const settings = await run.settings();
   let connected: Promise<Vault> | undefined;
   const vault = () => {
-    connected ??= Vault.connect(settings);
+    connected ??= Vault.connect(settings, run);
     return connected;
   };
   const [stacks, inVault] = await run.check("ask which stacks and tenants there are", () =>

@@ -53,7 +53,7 @@ export default defineRunbook({
     const settings = await run.settings();
     const { asked, catalog, store, openedOf } = await chooseBackup(run, settings, run.flags.date);
     const { sealed, hasLogin } = await reach(settings, run.env);
-    const looking = { settings, sealed, hasLogin, dryRun: run.dryRun };
+    const looking = { settings, sealed, env: run.env, hasLogin, dryRun: run.dryRun };
     await run.check(`look at Vault at ${sealed.access.addr}`, async () => {
       await mustFit(sealed, asked.manifest);
       // Nobody is to type key shares for what is refused anyway.

@@ -94,7 +94,7 @@ export default defineRunbook({
 });
 
 async function lookAtVault(run: StatusRun, settings: Settings, status: Status): Promise<void> {
-  const vault = await Vault.connect(settings);
+  const vault = await Vault.connect(settings, run);
   const tenants = await vault.tenants();
   const onDone = (done: number) => run.progress(`${done} of ${tenants.length} tenants`);
   const [{ read, unread }, left, canary] = await Promise.all([

@@ -29,14 +29,15 @@ export async function enter(
   settings: Settings,
   sealed: SealedVault,
   shares: readonly string[],
+  env: NodeJS.ProcessEnv,
 ): Promise<Vault> {
-  if (shares.length === 0) return rootOfOperator(settings);
+  if (shares.length === 0) return rootOfOperator(settings, env);
   const token = await sealed.generateRoot(shares);
   return Vault.withToken({ ...sealed.access, token }, "root, by the key shares");
 }
 
-async function rootOfOperator(settings: Settings): Promise<Vault> {
-  const vault = await Vault.connect(settings, { breakGlass: true }).catch(() => undefined);
+async function rootOfOperator(settings: Settings, env: NodeJS.ProcessEnv): Promise<Vault> {
+  const vault = await Vault.connect(settings, { env, breakGlass: true }).catch(() => undefined);
   if (vault?.isRoot) return vault;
   throw new RunbookError("The restored Vault is opened by a KMS, and VAULT_TOKEN isn't a root token of it", {
     exit: "incomplete",

@@ -85,7 +85,7 @@ export async function withVault(
 ): Promise<Live> {
   if (live.contents.halfRestored === undefined || live.vault !== undefined || run.dryRun) return live;
   const vault = await run.change("go into the half restored Vault by the key shares", () =>
-    enter(settings, sealed, shares),
+    enter(settings, sealed, shares, run.env),
   );
   if (vault !== undefined) run.onExit(() => leave(vault).catch(() => {}));
   return { ...live, vault };

@@ -57,7 +57,7 @@ export interface InLine {
 export async function bringInLine(run: LineRun, restoring: Restoring): Promise<InLine> {
   const { settings, sealed, shares, backup, history } = restoring;
   const { day } = backup;
-  const vault = await run.check("go in by the key shares", () => enter(settings, sealed, shares));
+  const vault = await run.check("go in by the key shares", () => enter(settings, sealed, shares, run.env));
   run.onExit(() => leave(vault));
   const progress = await run.check(`see that it is the backup of ${day}, by its canary`, () =>
     readProgress(run, vault, restoring),

@@ -36,7 +36,8 @@ export interface Looking {
   readonly sealed: SealedVault;
   readonly shares: readonly string[];
   readonly manifest: Manifest;
-  /** Whether the environment has a login. */
+  readonly env: NodeJS.ProcessEnv;
+  /** Whether `env` has a login. */
   readonly hasLogin: boolean;
   /** Then no root token is made in order to look. */
   readonly dryRun: boolean;
@@ -106,10 +107,10 @@ function leftToken(share: string): string {
 
 const NOTHING: Contents = { tenants: [], asOf: undefined, halfRestored: undefined };
 
-async function operator({ settings, hasLogin }: Looking): Promise<Vault | undefined> {
+async function operator({ settings, env, hasLogin }: Looking): Promise<Vault | undefined> {
   if (!hasLogin) return undefined;
   try {
-    return await Vault.connect(settings, { breakGlass: true });
+    return await Vault.connect(settings, { env, breakGlass: true });
   } catch (error) {
     // A login of the lost Vault means nothing to another one.
     if (error instanceof RunbookError && [1, 3].includes(error.exitCode)) return undefined;

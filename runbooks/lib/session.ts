@@ -16,7 +16,7 @@ export async function openSession(
 ): Promise<{ settings: Settings; vault: Vault }> {
   const settings = await run.settings();
   const vault = await run.check(`connect to Vault at ${settings.vault.addr}`, () =>
-    Vault.connect(settings, { breakGlass: run.flags.breakGlass }),
+    Vault.connect(settings, { env: run.env, breakGlass: run.flags.breakGlass }),
   );
   run.actAs(async () => vault.user);
   await run.check(`ask Vault for the rights of the role ${role}`, () =>

@@ -99,7 +99,7 @@ export interface VaultEnvironment {
  * The standard variables; an empty one counts as unset. The token and the secret id are registered as secrets.
  * @throws RunbookError (exit 2) when a variable is malformed, or neither a token nor an AppRole is there.
  */
-export function vaultEnvironment(env: NodeJS.ProcessEnv = process.env): VaultEnvironment {
+export function vaultEnvironment(env: NodeJS.ProcessEnv): VaultEnvironment {
   const { VAULT_TOKEN, VAULT_ROLE_ID, VAULT_SECRET_ID, ...place } = checkedEnvironment(env);
   const rest = placeOf(place);
   if (VAULT_TOKEN !== undefined) return { ...rest, login: { token: VAULT_TOKEN } };

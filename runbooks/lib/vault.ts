@@ -64,11 +64,14 @@ export class Vault {
   }
 
   /**
-   * Connects with the environment's token or AppRole. Throws: refused (4) when VAULT_ADDR is not the settings'
+   * Connects with the token or AppRole of `env`, which is a run's own: one process may run for several people. Throws: refused (4) when VAULT_ADDR is not the settings'
    * Vault, when Vault is sealed, or for a root token without `breakGlass`; permission (3) for an invalid token.
    */
-  static async connect(settings: Settings, options: { breakGlass?: boolean } = {}): Promise<Vault> {
-    const env = vaultEnvironment(process.env);
+  static async connect(
+    settings: Settings,
+    options: { env: NodeJS.ProcessEnv; breakGlass?: boolean },
+  ): Promise<Vault> {
+    const env = vaultEnvironment(options.env);
     const addr = env.addr ?? settings.vault.addr;
     assertOwnVault(settings, addr);
     const ca = env.caCert === undefined ? undefined : await readFile(env.caCert);

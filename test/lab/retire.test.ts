@@ -76,7 +76,7 @@ async function secrets(tenant: LabTenant): Promise<Record<string, string>> {
 /** As a run does it, with the person's token. */
 async function retire(tenant: LabTenant, env: Record<string, string> = {}) {
   for (const [name, value] of Object.entries({ ...lab.variables, ...env })) vi.stubEnv(name, value);
-  return retireOldKeyVersions(await Vault.connect(loadSettings()), tenant.id);
+  return retireOldKeyVersions(await Vault.connect(loadSettings(), process), tenant.id);
 }
 afterEach(() => {
   vi.unstubAllEnvs();
