@@ -7,7 +7,8 @@ import { z } from "zod";
 import { messageOf, RunbookError } from "./errors.ts";
 import { registerSecret } from "./redact.ts";
 import { explain } from "./vault-error.ts";
-import { requestTo, upload, type VaultAccess } from "./vault-stream.ts";
+import { upload } from "./vault-stream.ts";
+import { requestTo, type VaultAccess } from "./vault-wire.ts";
 
 /** As `sys/seal-status` says it. `t` of `n` shares open it; for auto-unseal that is said of the recovery keys. */
 export const SealStatus = z.object({

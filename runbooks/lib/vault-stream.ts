@@ -1,31 +1,17 @@
 // Snapshots of Vault as streams, to and fro. The client of everything else holds whole answers in memory, and takes them
 // for text.
-import { type ClientRequest, type IncomingMessage, request as requestHttp } from "node:http";
-import { request as requestHttps } from "node:https";
+import type { ClientRequest, IncomingMessage } from "node:http";
 import { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
 import { pipeline } from "node:stream/promises";
 import { messageOf, RunbookError } from "./errors.ts";
 import { explain } from "./vault-error.ts";
-
-/** How to reach a Vault. */
-export interface VaultAccess {
-  /** No slash at its end. */
-  addr: string;
-  token: string;
-  namespace: string | undefined;
-  /** PEM certificates to trust. */
-  ca: Buffer | undefined;
-  /** The Unix socket at which it listens, where no network leads to it. */
-  socket?: string | undefined;
-}
+import { REDIRECTS, requestTo, type VaultAccess } from "./vault-wire.ts";
 
 /** Milliseconds of silence after which a stream counts as cut. */
 const SILENCE = 60_000;
 /** The same behind a snapshot: Vault installs it before it answers. */
 const INSTALLING = 600_000;
-/** From a standby to the active node, and once more if that has just changed. */
-const REDIRECTS = 2;
 
 /**
  * Asks for a stream; `path` without `/v1/`. @throws RunbookError for whatever Vault refuses with. The stream itself fails
@@ -76,23 +62,6 @@ function begin(access: VaultAccess, method: string, url: string, silence = SILEN
   request.on("timeout", () => request.destroy(new Error(`Vault was silent for ${silence / 1000} s`)));
   if (method === "GET") request.end();
   return request;
-}
-
-/** A request that is yet to be ended; silence of `timeout` milliseconds is its event `timeout`. */
-export function requestTo(
-  { token, namespace, ca, socket }: Omit<VaultAccess, "token"> & { token?: string },
-  method: string,
-  url: string,
-  timeout: number,
-): ClientRequest {
-  const headers = {
-    ...(token === undefined ? {} : { "X-Vault-Token": token }),
-    ...(namespace === undefined ? {} : { "X-Vault-Namespace": namespace }),
-  };
-  const options = { method, headers, timeout, ...(socket === undefined ? {} : { socketPath: socket }) };
-  return url.startsWith("https:")
-    ? requestHttps(url, { ...options, ...(ca === undefined ? {} : { ca }) })
-    : requestHttp(url, options);
 }
 
 function answerTo(

@@ -3,7 +3,6 @@
 // as a RunbookError that says which of Vault's many 'no's it was.
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { Agent } from "node:http";
 import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import vaultClient, { type client as NodeVaultClient } from "node-vault";
@@ -23,7 +22,8 @@ import { inParallel, turnstile } from "./parallel.ts";
 import { registerSecret } from "./redact.ts";
 import { assertOwnVault, type Settings, vaultEnvironment } from "./settings.ts";
 import { explain, isHalfDeleted, statusOf } from "./vault-error.ts";
-import { download, upload, type VaultAccess } from "./vault-stream.ts";
+import { download, upload } from "./vault-stream.ts";
+import { transport, type VaultAccess } from "./vault-wire.ts";
 
 /** A record as read: its fields, its version (1 and up) and the custom metadata of its key. */
 export interface Stored<T> {
@@ -232,7 +232,6 @@ export class Vault {
       const request = {
         path: `/${path}`,
         method: "PATCH",
-        timeout: TIMEOUT_MS,
         headers: { "Content-Type": "application/merge-patch+json" },
         json: { custom_metadata: customMetadata },
       };
@@ -307,7 +306,7 @@ export class Vault {
     const path = "sys/wrapping/wrap";
     try {
       const headers = { "X-Vault-Wrap-TTL": `${seconds}s` };
-      const request = { path: `/${path}`, method: "POST", timeout: TIMEOUT_MS, headers, json: secret };
+      const request = { path: `/${path}`, method: "POST", headers, json: secret };
       return Wrapped.parse(await this.#ask((vault) => vault.request(request))).wrap_info.token;
     } catch (error) {
       throw explain(this.addr, error, "write", path);
@@ -381,15 +380,7 @@ function clientOf(addr: string, { namespace, ca, socket }: Wire, token: string |
     ...(namespace === undefined ? {} : { namespace }),
     // Without this, DEBUG=node-vault would print request payloads.
     debug: () => {},
-    requestOptions: {
-      timeout: TIMEOUT_MS,
-      // One connection for many requests: an incident is a long conversation with Vault.
-      agentOptions: { keepAlive: true },
-      ...(socket === undefined
-        ? {}
-        : { httpAgent: new Agent({ keepAlive: true, ...{ socketPath: socket } }) }),
-      ...(ca === undefined ? {} : { ca }),
-    },
+    "request-promise": transport({ ca, socket }, TIMEOUT_MS),
   });
 }
 
