@@ -31,3 +31,32 @@ export function turnstile(atOnce: number): <T>(act: () => Promise<T>) => Promise
     }
   };
 }
+
+/** Two lots of work, where nothing of the second is to hold up the first. */
+export interface Precedence {
+  /** Goes first, when its turn comes. */
+  first<T>(act: () => Promise<T>): Promise<T>;
+  /** Resolves once nothing of the first lot waits or runs. */
+  afterwards(): Promise<void>;
+}
+
+/** @param atOnce how much of the first lot runs at a time. */
+export function precedence(atOnce: number): Precedence {
+  const turn = turnstile(atOnce);
+  const waiting: (() => void)[] = [];
+  let left = 0;
+  return {
+    async first(act) {
+      left += 1;
+      try {
+        return await turn(act);
+      } finally {
+        left -= 1;
+        if (left === 0) for (const go of waiting.splice(0)) go();
+      }
+    },
+    async afterwards() {
+      if (left > 0) await new Promise<void>((resolve) => waiting.push(resolve));
+    },
+  };
+}

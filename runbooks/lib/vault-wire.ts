@@ -7,7 +7,6 @@ import {
   request as requestHttp,
 } from "node:http";
 import { Agent as HttpsAgent, request as requestHttps } from "node:https";
-import { text } from "node:stream/consumers";
 
 /** How to reach a Vault. */
 export interface VaultAccess {
@@ -80,7 +79,7 @@ export function transport(wire: Pick<VaultAccess, "ca" | "socket">, timeout: num
       body,
       timeout,
     );
-    return { statusCode, body: parsed(said), request: { path: new URL(uri).pathname } };
+    return { statusCode, body: parsed(said), request: { path: uri } };
   };
   return { defaults: () => send };
 }
@@ -106,7 +105,7 @@ async function answerTo(
       const answer = await new Promise<IncomingMessage>((resolve, reject) => {
         request.once("response", resolve).on("error", reject).end(body);
       });
-      const said = await text(answer);
+      const said = await wholeText(answer);
       const { statusCode = 0 } = answer;
       const { location } = answer.headers;
       if (statusCode !== 307 || location === undefined || hop === REDIRECTS) return { statusCode, said };
@@ -117,6 +116,20 @@ async function answerTo(
       clearTimeout(timer);
     }
   }
+}
+
+/** As `node:stream/consumers` does it, without an iterator's promises for each piece. */
+function wholeText(answer: IncomingMessage): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let said = "";
+    answer
+      .setEncoding("utf8")
+      .on("data", (piece: string) => {
+        said += piece;
+      })
+      .once("end", () => resolve(said))
+      .once("error", reject);
+  });
 }
 
 function parsed(said: string): unknown {

@@ -32,7 +32,7 @@ describe("a request to Vault", () => {
     expect(await send(asked)).toEqual({
       statusCode: 418,
       body: { heard: { method: "PATCH", token: "t-1", type: "application/json", body: { d: "é" } } },
-      request: { path: "/v1/a" },
+      request: { path: `${url}/v1/a?b=c` },
     });
   });
 
