@@ -11,7 +11,7 @@ import { automationKey, recoveryKeys } from "./backup-settings.ts";
 import { Canary } from "./canary.ts";
 import { RunbookError } from "./errors.ts";
 import { Meter, piped } from "./piped.ts";
-import { leaveTokens, type Target } from "./restore-target.ts";
+import { leaveTokens, ownShares, type Target } from "./restore-target.ts";
 import type { Run } from "./runbook.ts";
 import { seal } from "./seal.ts";
 import type { SealedVault } from "./sealed-vault.ts";
@@ -38,14 +38,16 @@ type PutRun = Pick<Run<unknown>, "change" | "progress">;
 export async function putBackup(run: PutRun, putting: Putting): Promise<void> {
   const { sealed, target, manifest, shares } = putting;
   let vault = target.state === "empty" || target.state === "live" ? target.vault : undefined;
+  let own = target.state === "empty" ? await ownShares(target.vault) : [];
   if (target.state === "live") {
     await run.change(`keep what is there, sealed, in ${putting.keepIn}`, () => keep(putting, vault));
   }
   if (target.state === "new") {
     const { shares: n, threshold: t } = manifest;
-    vault = await run.change(`initialise it with ${n} key shares, of which ${t} open it`, () =>
+    const made = await run.change(`initialise it with ${n} key shares, of which ${t} open it`, () =>
       initialise(putting).catch(goesOn),
     );
+    if (made !== undefined) ({ vault, own } = made);
   }
   await run.change("stream the backup into it", async () => {
     const onBytes = (bytes: number) => run.progress(`  ${Math.floor(bytes / 1_048_576)} MiB of the backup`);
@@ -56,8 +58,29 @@ export async function putBackup(run: PutRun, putting: Putting): Promise<void> {
   });
   await run.change("open it with the key shares of the Vault that was backed up", async () => {
     await mustHaveReadItsSeal(sealed, manifest);
-    await open(run, sealed, manifest, shares).catch(goesOn);
+    await open(run, sealed, manifest, shares)
+      .catch((error) => stillEmpty(sealed, own, error))
+      .catch(goesOn);
   });
+}
+
+/**
+ * Vault says 204 before it installs a snapshot, seals itself, and tells its log alone that it could not (seen with 1.21, on
+ * a full disk). Then it is as it was, and its own key shares open it: the next run finds it as empty as this one did.
+ */
+async function stillEmpty(sealed: SealedVault, own: readonly string[], error: unknown): Promise<never> {
+  if (own.length === 0 || !(await sealed.status()).sealed) throw error;
+  await sealed.unseal(own).catch(() => {
+    throw error;
+  });
+  throw new RunbookError(
+    `Vault at ${sealed.access.addr} took the snapshot and could not install it: it is as empty as before`,
+    {
+      exit: "incomplete",
+      next: "on Vault's server: df -h, for the folder of its storage, and its log, which says why; mend that, then the same command again",
+      cause: error,
+    },
+  );
 }
 
 /** Seconds that Vault may take to replace its data, and for which its refusals must last to mean that it has. */
@@ -136,20 +159,25 @@ export async function mustHaveReadItsSeal(sealed: SealedVault, manifest: Manifes
   );
 }
 
-async function initialise({ sealed, manifest, shares }: Putting): Promise<Vault> {
+async function initialise({
+  sealed,
+  manifest,
+  shares,
+}: Putting): Promise<{ vault: Vault; own: readonly string[] }> {
   if (manifest.seal_type !== "shamir") {
     throw new RunbookError(`The Vault that was backed up opens itself by ${manifest.seal_type}`, {
       exit: "refused",
       next: `vault operator init -recovery-shares=${manifest.shares} -recovery-threshold=${manifest.threshold}   # then set VAULT_TOKEN to the root token that it shows, and run this again`,
     });
   }
-  // In this process's memory alone: they open a Vault with nothing in it, and nothing at all once it is overwritten.
+  // Here and in the new Vault alone: they open one with nothing in it, and nothing at all once it is overwritten.
   const made = await sealed.init(manifest.shares, manifest.threshold);
-  await sealed.unseal(made.shares.slice(0, manifest.threshold));
+  const own = made.shares.slice(0, manifest.threshold);
+  await sealed.unseal(own);
   await sealed.awaitActive();
   const vault = Vault.withToken({ ...sealed.access, token: made.rootToken });
-  await leaveTokens(vault, shares);
-  return vault;
+  await leaveTokens(vault, sealed, { shares, own });
+  return { vault, own };
 }
 
 /** Where the snapshot of a Vault that is overwritten goes unless the operator says otherwise. */

@@ -88,11 +88,32 @@ export async function lookByLogin(looking: Looking): Promise<Target | undefined>
   return own === undefined ? undefined : describe(own, looking.manifest);
 }
 
-/** Leaves in a Vault that was just initialised what the next run finds it by, if this one dies before the restore. */
-export async function leaveTokens(vault: Vault, shares: readonly string[]): Promise<void> {
-  for (const id of shares.map(leftToken))
+/**
+ * Leaves in a Vault that was just initialised what the next run finds it by, if this one dies before the restore, and what
+ * opens it again, if it seals itself over a snapshot that it can't install.
+ * @param shares of the Vault that was backed up; @param own of the new one, which guard nothing but their own.
+ */
+export async function leaveTokens(
+  vault: Vault,
+  sealed: SealedVault,
+  { shares, own }: { shares: readonly string[]; own: readonly string[] },
+): Promise<void> {
+  for (const id of shares.map(leftToken)) {
     await vault.write("auth/token/create", { id, policies: ["root"], no_parent: true }, z.unknown());
+    await Vault.withToken({ ...sealed.access, token: id }).write(OWN_SHARES, { own }, z.unknown());
+  }
 }
+
+/** The key shares that `leaveTokens` left, as its token sees them; none where somebody else initialised it. */
+export async function ownShares(vault: Vault): Promise<readonly string[]> {
+  const own = (await vault.read(OWN_SHARES, OwnShares))?.data.own ?? [];
+  for (const share of own) registerSecret(share);
+  return own;
+}
+
+/** Each token has a cubbyhole to itself. */
+const OWN_SHARES = "cubbyhole/own-key-shares";
+const OwnShares = z.object({ data: z.object({ own: z.array(z.string()) }) });
 
 /**
  * A token that whoever holds the share can make out again, and nobody else. It opens a Vault that is empty, and goes with

@@ -20,7 +20,7 @@ export const shares = (): string => read("unseal-keys").split("\n").slice(0, 2).
 /** What a token of the lab was when this process began; revoked by a restore. */
 export const restorerToken = (): string => read("restorer-token");
 
-export const turnVault = (how: "lost" | "restarted"): Promise<unknown> =>
+export const turnVault = (how: "lost" | "restarted" | "stopped"): Promise<unknown> =>
   order(lab.place.dir, { order: "vault", how });
 
 /** Runs `restore-vault` to its end, the shares on its standard input. */
