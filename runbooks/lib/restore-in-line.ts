@@ -13,6 +13,7 @@ import { destroySecretIds, enter, leave, type NewLogin, newLogins, revokeTokens 
 import { backUpAgain, refreshPlatform, tellOfRestore } from "./restore-end.ts";
 import { findTenants, type History } from "./restore-history.ts";
 import { noteProgress, type Progress, progressOf, type Step } from "./restore-progress.ts";
+import { notInstalled } from "./restore-put.ts";
 import { type Reconciled, reconcileTenant } from "./restore-reconcile.ts";
 import type { Run } from "./runbook.ts";
 import type { SealedVault } from "./sealed-vault.ts";
@@ -166,6 +167,8 @@ async function readProgress(
     ]);
   }
   if (before?.backup === manifest.version_id && before.step !== "ended") return before;
+  // Vault itself has the canary of the backup too, as an older one: only in the snapshot it is the newest.
+  if (now?.version !== version) throw notInstalled(vault.addr, "it holds what it held before");
   return { backup: manifest.version_id, step: "restored", run: run.runId, began: began.toISOString() };
 }
 

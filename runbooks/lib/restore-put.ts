@@ -73,15 +73,15 @@ async function stillEmpty(sealed: SealedVault, own: readonly string[], error: un
   await sealed.unseal(own).catch(() => {
     throw error;
   });
-  throw new RunbookError(
-    `Vault at ${sealed.access.addr} took the snapshot and could not install it: it is as empty as before`,
-    {
-      exit: "incomplete",
-      next: "on Vault's server: df -h, for the folder of its storage, and its log, which says why; mend that, then the same command again",
-      cause: error,
-    },
-  );
+  throw notInstalled(sealed.access.addr, "it is as empty as before", error);
 }
+
+export const notInstalled = (addr: string, how: string, cause?: unknown): RunbookError =>
+  new RunbookError(`Vault at ${addr} took the snapshot and could not install it: ${how}`, {
+    exit: "incomplete",
+    next: "on Vault's server: df -h, for the folder of its storage, and its log, which says why; mend that, then the same command again",
+    cause,
+  });
 
 /** Seconds that Vault may take to replace its data, and for which its refusals must last to mean that it has. */
 const TAKEN_S = 120;

@@ -11,7 +11,7 @@ import { TENANTS } from "../../scripts/lab/tenants.ts";
 import { backUp } from "./backup.ts";
 import { addressOf, lab, vault } from "./lab.ts";
 import { passwordOf } from "./rebuilt.ts";
-import { ask, isNew, logInAgain, openNewest, restore, shares, turnVault } from "./restores.ts";
+import { ask, isNew, logInAgain, openNewest, restore, restorerToken, shares, turnVault } from "./restores.ts";
 
 vi.setConfig({ testTimeout: 600_000, hookTimeout: 300_000 });
 
@@ -22,6 +22,10 @@ const BULK_MIB = 12;
 const ROOM_MIB = 8;
 const disk = join(lab.place.dir, "vault", "data");
 const filler = join(disk, "filler");
+const fill = (): void => {
+  const { bavail, bsize } = statfsSync(disk);
+  writeFileSync(filler, Buffer.alloc(bavail * bsize - ROOM_MIB * MIB));
+};
 const shell = (command: string) => execFileSync("sh", ["-ec", command]);
 
 beforeAll(async () => {
@@ -51,8 +55,7 @@ afterAll(async () => {
 });
 
 test("is incomplete on a full disk, however often, and finished by the same command once there is room", async () => {
-  const { bavail, bsize } = statfsSync(disk);
-  writeFileSync(filler, Buffer.alloc(bavail * bsize - ROOM_MIB * MIB));
+  fill();
   // The second time the empty Vault itself is what knows its key shares.
   for (const round of ["a new Vault", "the empty one"]) {
     const full = await restore();
@@ -71,4 +74,21 @@ test("is incomplete on a full disk, however often, and finished by the same comm
   expect(Object.keys((await vault("LIST", "bulk")) as object)).not.toHaveLength(0);
   for (const tenant of TENANTS)
     expect(await canLogIn(await addressOf(tenant.id), tenant, await passwordOf(tenant))).toBe(true);
+});
+
+test("leaves a living Vault as it was, and its people signed in, when its disk has no room for the backup", async () => {
+  const marker = "bulk/written-after-the-backup";
+  await vault("POST", marker, { yes: true });
+  fill();
+  const keep = join(lab.place.dir, `kept-${randomBytes(4).toString("hex")}.enc`);
+  const env = { VAULT_TOKEN: restorerToken() };
+  const full = await restore(["--over-live", "--cluster", "lab", "--keep", keep], { env });
+  rmSync(filler);
+  expect(full.code, full.stderr).toBe(5);
+  expect(full.stderr).toMatch(
+    /could not install it: it holds what it held before\nnext: {2}.*df -h.*the same command again/,
+  );
+  expect((await ask("GET", marker, lab.rootToken)).status).toBe(200);
+  for (const token of [lab.operatorToken, restorerToken()])
+    expect((await ask("GET", "auth/token/lookup-self", token)).status).toBe(200);
 });
