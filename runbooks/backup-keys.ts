@@ -60,7 +60,7 @@ async function make(run: KeysRun): Promise<Result> {
     if (pair === undefined) return;
     if (out !== undefined) return writeNewFile(out, pair.privateKey);
     const text = `\n  Copy all of it to a medium that no server has, then press a key. It is kept nowhere.\n\n`;
-    await run.reveal(`${text}${pair.privateKey}`, SHOWN_SECONDS, async () => {});
+    await run.reveal({ text: `${text}${pair.privateKey}` }, SHOWN_SECONDS, async () => {});
   });
   const publicKey = pair?.publicKey ?? "";
   await run.change(`add the public half to ${settings.file}`, () => addRecoveryKey(settings.file, publicKey));

@@ -1,4 +1,4 @@
-// The new credential is handed out once: on a terminal, until a key is pressed, or as a token of Vault's that opens
+// The new credential is handed out once: on a terminal or the console's page, or as a token of Vault's that opens
 // once. It stands in no log, no result and no file.
 import type { Account } from "./account.ts";
 import type { Rotating } from "./rotation.ts";
@@ -44,7 +44,7 @@ export async function display(
     run.afterResult(handedOut);
     return { displayed: "wrapped", wrap_token, expires_at };
   }
-  await run.reveal(text(credential), SECONDS, handedOut);
+  await run.reveal({ text: text(credential), fields: credential }, SECONDS, handedOut);
   return { displayed: "screen", expires_at };
 }
 

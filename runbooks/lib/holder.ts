@@ -4,6 +4,15 @@ import { readFileSync, readlinkSync } from "node:fs";
 import { hostname } from "node:os";
 import type { Holder } from "./records.ts";
 
+/** Runs of this process that haven't ended: in the console's process there are several, one after another. */
+const living = new Set<string>();
+
+/** A run of this process begins; what is returned is to be called when it has ended, and holds nothing any more. */
+export function runBegins(run: string): () => void {
+  living.add(run);
+  return () => living.delete(run);
+}
+
 /** This process as the holder of a rotation from now on. */
 export function thisHolder(run: string, user: string): Holder {
   const now = new Date().toISOString();
@@ -21,7 +30,8 @@ export function thisHolder(run: string, user: string): Holder {
 /** `alive` or `gone` for a holder on this machine; `elsewhere` when only watching its record can tell. */
 export function holderState(holder: Holder): "alive" | "gone" | "elsewhere" {
   if (holder.machine !== machine()) return "elsewhere";
-  return processStart(holder.pid) === holder.process_start ? "alive" : "gone";
+  if (processStart(holder.pid) !== holder.process_start) return "gone";
+  return holder.pid !== process.pid || living.has(holder.run) ? "alive" : "gone";
 }
 
 /** Name, boot and pid namespace: after a reboot, or in another container, pids mean something else. */

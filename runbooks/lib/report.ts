@@ -2,9 +2,9 @@
 import { inspect } from "node:util";
 import { EXIT, Interrupted, messageOf, RunbookError } from "./errors.ts";
 import { table } from "./flags.ts";
+import type { Operator } from "./operator.ts";
 import { redactDeep } from "./redact.ts";
 import type { Steps } from "./steps.ts";
-import type { Terminal } from "./terminal.ts";
 
 /** What is printed on stdout: plain JSON. */
 export type Result = Record<string, unknown>;
@@ -17,7 +17,7 @@ export interface Outcome {
 /** What the end of a run depends on besides its outcome. */
 export interface Ending {
   runbook: { name: string; render?(result: Result): string };
-  terminal: Terminal;
+  operator: Operator;
   env: NodeJS.ProcessEnv;
   signal: AbortSignal;
   runId: string;
@@ -40,24 +40,23 @@ export async function report(
   outcome: Outcome,
   how: { json: boolean; dryRun: boolean },
 ): Promise<void> {
-  const { terminal, runId, steps, runbook } = ending;
+  const { operator, runId, steps, runbook } = ending;
   const problem = outcome.error === undefined ? undefined : describe(outcome.error, ending);
   const found = outcome.result ?? (outcome.error instanceof RunbookError ? outcome.error.result : undefined);
   if (how.json) {
     const error = problem === undefined ? {} : { error: problem };
     const document = { ...found, run_id: runId, dry_run: how.dryRun, steps: steps?.all ?? [], ...error };
-    await terminal.result(JSON.stringify(redactDeep(document), null, 2));
+    await operator.result(JSON.stringify(redactDeep(document), null, 2));
   } else if (found !== undefined) {
     const text = runbook.render?.(found) ?? summary(found);
-    if (text !== "") await terminal.result(text);
+    if (text !== "") await operator.result(text);
   }
   // A result reads the same whether it has come true: this line alone tells.
   if (how.dryRun)
-    await terminal.note("dry run: nothing was changed; above is what a real run would do", "yellow");
+    await operator.note("dry run: nothing was changed; above is what a real run would do", "yellow");
   if (problem === undefined) return;
-  await terminal.note(`error: ${problem.message}`, "red");
-  if (problem.next !== undefined) await terminal.note(`next:  ${problem.next}`);
-  if (ending.env.DEBUG) await terminal.note(inspect(outcome.error));
+  await operator.problem(problem.message, problem.next);
+  if (ending.env.DEBUG) await operator.note(inspect(outcome.error));
 }
 
 function describe(error: unknown, ending: Ending): { message: string; exit_code: number; next?: string } {

@@ -15,11 +15,12 @@ import {
   readArguments,
   usage,
 } from "./flags.ts";
-import { type HiddenQuestion, readHidden } from "./hidden-input.ts";
+import type { HiddenQuestion } from "./hidden-input.ts";
+import { runBegins } from "./holder.ts";
+import type { Operator, Secret } from "./operator.ts";
 import { type Ending, exitCode, interruptedCode, type Outcome, type Result, report } from "./report.ts";
 import { loadSettings, type Settings } from "./settings.ts";
 import { Steps } from "./steps.ts";
-import { type Io, Terminal } from "./terminal.ts";
 
 export interface Runbook<Schema extends z.ZodObject = z.ZodObject> {
   /** The word after `npx runbook`. */
@@ -67,13 +68,13 @@ export interface Run<Flags> {
   quietly(name: string): Pick<Run<Flags>, "check" | "change" | "note">;
   /** How far a long piece of work is; see Terminal. */
   progress(text: string): void;
-  /** Somebody is at a terminal, to be asked and to be shown what must stand nowhere else. */
+  /** Somebody is there, to be asked and to be shown what must stand nowhere else. */
   interactive: boolean;
   /**
-   * Shows a text, secrets and all, on the terminal alone, until a key is pressed or `seconds` are over; then it is
-   * wiped. `shown` is called once it stands there. Must not be called where nobody is at a terminal.
+   * Shows a secret on the terminal or the console's page alone, once and at most for `seconds`; then it is wiped.
+   * `shown` is called once it stands there. Must not be called where nobody is there.
    */
-  reveal(text: string, seconds: number, shown: () => Promise<void>): Promise<void>;
+  reveal(secret: Secret, seconds: number, shown: () => Promise<void>): Promise<void>;
   /** Asks for a secret, which isn't shown; where nobody is at a terminal it is read from standard input. */
   hidden(question: HiddenQuestion): Promise<string>;
   /** Called once the result is printed: for what may count as handed out only then. */
@@ -99,32 +100,42 @@ export function defineRunbook<Schema extends z.ZodObject>(runbook: Runbook<Schem
 }
 
 export interface Execution {
+  /** The run's id, also in every audit event and in the rotation records that it holds. */
+  runId: string;
   /** The exit code. Never rejects. */
   finished: Promise<number>;
   /** The first call asks the run to end after its running step; the next gives the code to exit with at once. */
   interrupt(): number | undefined;
 }
 
-/** Starts a runbook on a command line (without the runbook's name). Exits nothing: that is main's part. */
-export function startRunbook(runbook: Runbook, argv: string[], io: Io): Execution {
+/**
+ * Starts a runbook on a command line (without the runbook's name). Exits nothing: that is main's part.
+ * @param env the run's environment: with it, it logs in to Vault.
+ */
+export function startRunbook(
+  runbook: Runbook,
+  argv: string[],
+  env: NodeJS.ProcessEnv,
+  operator: Operator,
+): Execution {
   const controller = new AbortController();
-  const terminal = new Terminal(io);
   const state: State = {
     runbook,
-    io,
-    terminal,
-    env: io.env,
+    operator,
+    env,
     signal: controller.signal,
     runId: randomUUID(),
     steps: undefined,
     afterResult: [],
   };
+  const ends = runBegins(state.runId);
   return {
-    finished: execute(state, argv),
+    runId: state.runId,
+    finished: execute(state, argv).finally(ends),
     interrupt() {
       if (controller.signal.aborted) return interruptedCode(state.steps);
       controller.abort(new Interrupted("ended by the operator"));
-      void terminal.note("Ending after this step; once more ends at once.", "yellow");
+      void operator.note("Ending after this step; once more ends at once.", "yellow");
       return undefined;
     },
   };
@@ -132,12 +143,11 @@ export function startRunbook(runbook: Runbook, argv: string[], io: Io): Executio
 
 interface State extends Ending {
   runbook: Runbook;
-  io: Io;
   afterResult: (() => Promise<void>)[];
 }
 
 async function execute(state: State, argv: string[]): Promise<number> {
-  const { runbook, terminal } = state;
+  const { runbook, operator } = state;
   const own = flagsOf(runbook.flags, runbook.positional);
   const cleanups: (() => void | Promise<void>)[] = [];
   let json = argv.includes("--json");
@@ -147,7 +157,7 @@ async function execute(state: State, argv: string[]): Promise<number> {
   try {
     const typed = readArguments(argv, [...own, ...flagsOf(COMMON_FLAGS)], runbook.positional);
     if (typed.help === true) {
-      await terminal.result(helpText(runbook, own));
+      await operator.result(helpText(runbook, own));
       return 0;
     }
     json = typed.json === true;
@@ -163,7 +173,7 @@ async function execute(state: State, argv: string[]): Promise<number> {
   await keepFirstError(outcome, async () => audit?.finish({ exit_code: exitCode(outcome.error, state) }));
   await report(state, outcome, { json, dryRun });
   for (const act of state.afterResult)
-    await act().catch((error) => terminal.note(messageOf(error), "yellow"));
+    await act().catch((error) => operator.note(messageOf(error), "yellow"));
   return exitCode(outcome.error, state);
 }
 
@@ -186,8 +196,8 @@ function withLater(first: unknown, later: unknown): unknown {
 async function askForMissing(state: State, own: Flag[], typed: Record<string, string | true>) {
   const missing = own.filter((flag) => flag.required && typed[flag.key] === undefined);
   if (missing.length === 0) return typed;
-  const { terminal, signal } = state;
-  if (!terminal.interactive) {
+  const { operator, signal } = state;
+  if (!operator.interactive) {
     const names = missing.map((flag) => flag.shown).join(", ");
     throw usage(`${names} ${missing.length === 1 ? "is" : "are"} missing`);
   }
@@ -195,8 +205,8 @@ async function askForMissing(state: State, own: Flag[], typed: Record<string, st
   for (const flag of missing) {
     const question = `${flag.shown}: ${flag.description}`;
     answers[flag.key] = flag.choices
-      ? await terminal.askChoice(question, flag.choices, signal)
-      : await terminal.askText(question, (text) => flagProblem(flag, text), signal);
+      ? await operator.askChoice(question, flag.choices, signal)
+      : await operator.askText(question, (text) => flagProblem(flag, text), signal);
   }
   return answers;
 }
@@ -206,13 +216,13 @@ function openRun(
   given: { flags: Record<string, unknown>; json: boolean; dryRun: boolean; yes: boolean },
   cleanups: (() => void | Promise<void>)[],
 ): Run<Record<string, unknown>> {
-  const { terminal, signal, runId, io } = state;
+  const { operator, signal, runId, env } = state;
   const { dryRun, yes } = given;
-  const steps = new Steps({ terminal, signal, dryRun });
+  const steps = new Steps({ operator, signal, dryRun });
   state.steps = steps;
   let loaded: Settings | undefined;
   const settings = async () => {
-    loaded ??= loadSettings(io.env);
+    loaded ??= loadSettings(env);
     return loaded;
   };
   let user = async () => `unauthenticated:${userInfo().username}@${hostname()}`;
@@ -224,19 +234,19 @@ function openRun(
   return {
     ...given,
     runId,
-    env: io.env,
+    env,
     signal,
     settings,
-    audit: new AuditLog({ settings, runId, userId, dryRun, env: io.env }),
+    audit: new AuditLog({ settings, runId, userId, dryRun, env }),
     check: (title, fn) => steps.check(title, fn),
     change: (title, fn) => steps.change(title, fn),
-    confirm: (sentence, word) => confirm(terminal, sentence, { dryRun, yes, signal, word }),
-    note: (text) => terminal.note(text),
-    quietly: (name) => quietSteps(name, { terminal, signal, dryRun, parent: steps }),
-    progress: (text) => terminal.progress(text),
-    interactive: terminal.interactive,
-    reveal: (text, seconds, shown) => terminal.reveal(text, seconds, shown, signal),
-    hidden: (question) => readHidden(io, question),
+    confirm: (sentence, word) => confirm(operator, sentence, { dryRun, yes, signal, word }),
+    note: (text) => operator.note(text),
+    quietly: (name) => quietSteps(name, { operator, signal, dryRun, parent: steps }),
+    progress: (text) => operator.progress(text),
+    interactive: operator.interactive,
+    reveal: (secret, seconds, shown) => operator.reveal(secret, seconds, shown, signal),
+    hidden: (question) => operator.hidden(question),
     afterResult: (act) => state.afterResult.push(act),
     actAs: (fn) => {
       user = fn;
@@ -248,12 +258,16 @@ function openRun(
 
 function quietSteps(
   name: string,
-  { terminal, ...how }: { terminal: Terminal; signal: AbortSignal; dryRun: boolean; parent: Steps },
+  { operator, ...how }: { operator: Operator; signal: AbortSignal; dryRun: boolean; parent: Steps },
 ): Pick<Run<unknown>, "check" | "change" | "note"> {
   const note = async (text: string) => {
-    if (how.dryRun && text.startsWith("would")) await terminal.note(`${name}: ${text}`, "yellow");
+    if (how.dryRun && text.startsWith("would")) await operator.note(`${name}: ${text}`, "yellow");
   };
-  const steps = new Steps({ ...how, terminal: { note, startTicking() {} } });
+  // What is inside another step is that one's business.
+  const ended: Operator["ended"] = async ({ title, outcome }, depth) => {
+    if (outcome === "planned" && depth === 0) await note(`would: ${title}`);
+  };
+  const steps = new Steps({ ...how, operator: { began: async () => {}, ended } });
   return {
     check: (title, fn) => steps.check(title, fn),
     change: (title, fn) => steps.change(title, fn),
@@ -262,7 +276,7 @@ function quietSteps(
 }
 
 async function confirm(
-  terminal: Terminal,
+  operator: Operator,
   sentence: string,
   how: { dryRun: boolean; yes: boolean; signal: AbortSignal; word: Word | undefined },
 ): Promise<void> {
@@ -270,12 +284,12 @@ async function confirm(
   if (flag?.given !== undefined && flag.given !== word) {
     throw usage(`${flag.name} is ${flag.given}, and not ${word}`);
   }
-  if (how.dryRun) return terminal.note(`would ask: ${sentence}`, "yellow");
+  if (how.dryRun) return operator.note(`would ask: ${sentence}`, "yellow");
   if (how.yes && flag !== undefined && flag.given === undefined) {
     throw usage(`${sentence} --yes alone doesn't say yes to that`, `add ${flag.name} ${word}`);
   }
-  if (how.yes) return terminal.note(`${sentence} (--yes)`);
-  if (!terminal.interactive) {
+  if (how.yes) return operator.note(`${sentence} (--yes)`);
+  if (!operator.interactive) {
     throw usage(
       `${sentence} Nobody is here to say yes to that`,
       `run the same command on a terminal, or add --yes${flag === undefined ? "" : ` ${flag.name} ${word}`}`,
@@ -283,8 +297,8 @@ async function confirm(
   }
   if (word !== undefined) {
     const problem = (text: string) => (text === word ? undefined : `takes ${word}, or Ctrl-C`);
-    await terminal.askText(`${sentence} Type ${word}`, problem, how.signal);
-  } else if (!(await terminal.askYesNo(sentence, how.signal))) {
+    await operator.askText(`${sentence} Type ${word}`, problem, how.signal);
+  } else if (!(await operator.askYesNo(sentence, how.signal))) {
     throw new RunbookError("not confirmed", { exit: "failed", next: "nothing: the answer was no" });
   }
 }

@@ -2,7 +2,7 @@
 // the changes, so it can't say anything else than what a real run would do.
 import { AsyncLocalStorage } from "node:async_hooks";
 import { Interrupted } from "./errors.ts";
-import { seconds, type Terminal } from "./terminal.ts";
+import type { Operator } from "./operator.ts";
 
 export interface Step {
   title: string;
@@ -17,7 +17,7 @@ export class Steps {
   readonly all: Step[] = [];
   /** True from the first change's start: from here on an interruption leaves something to resume. */
   changeBegan = false;
-  private readonly terminal: Pick<Terminal, "note" | "startTicking">;
+  private readonly operator: Pick<Operator, "began" | "ended">;
   private readonly signal: AbortSignal;
   private readonly dryRun: boolean;
   private readonly parent: Steps | undefined;
@@ -26,12 +26,12 @@ export class Steps {
 
   /** @param options.parent the run's own steps, where these are a part of them that is told of by itself. */
   constructor(options: {
-    terminal: Pick<Terminal, "note" | "startTicking">;
+    operator: Pick<Operator, "began" | "ended">;
     signal: AbortSignal;
     dryRun: boolean;
     parent?: Steps;
   }) {
-    this.terminal = options.terminal;
+    this.operator = options.operator;
     this.signal = options.signal;
     this.dryRun = options.dryRun;
     this.parent = options.parent;
@@ -47,8 +47,9 @@ export class Steps {
   async change<T>(title: string, fn: () => T | Promise<T>): Promise<T | undefined> {
     this.endIfAsked();
     if (this.dryRun) {
-      this.all.push({ title, kind: "change", outcome: "planned", seconds: 0 });
-      await this.terminal.note(`${this.indent()}would: ${title}`, "yellow");
+      const planned: Step = { title, kind: "change", outcome: "planned", seconds: 0 };
+      this.all.push(planned);
+      await this.operator.ended(planned, this.inside());
       return undefined;
     }
     this.changeBegan = true;
@@ -58,28 +59,23 @@ export class Steps {
 
   private async timed<T>(step: Step, fn: () => T | Promise<T>): Promise<T> {
     this.all.push(step);
-    const indent = this.indent();
-    await this.terminal.note(`${indent}→ ${step.title}`);
+    const depth = this.inside();
+    await this.operator.began(step, depth);
     const start = performance.now();
-    this.terminal.startTicking(step.title);
     let failed = true;
     try {
-      const value = await this.depth.run((this.depth.getStore() ?? 0) + 1, async () => fn());
+      const value = await this.depth.run(depth + 1, async () => fn());
       failed = false;
       return value;
     } finally {
-      const took = performance.now() - start;
-      step.seconds = Math.round(took) / 1000;
+      step.seconds = Math.round(performance.now() - start) / 1000;
       step.outcome = failed ? "failed" : "done";
-      await this.terminal.note(
-        `${indent}${failed ? "✗" : "✓"} ${step.title} ${seconds(took)}`,
-        failed ? "red" : "green",
-      );
+      await this.operator.ended(step, depth);
     }
   }
 
-  private indent(): string {
-    return "  ".repeat(this.depth.getStore() ?? 0);
+  private inside(): number {
+    return this.depth.getStore() ?? 0;
   }
 
   private endIfAsked(): void {

@@ -3,7 +3,10 @@ import type { Readable, Writable } from "node:stream";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import { styleText } from "node:util";
 import { Interrupted, RunbookError } from "./errors.ts";
+import { type HiddenQuestion, readHidden } from "./hidden-input.ts";
+import type { Operator, Secret, Style } from "./operator.ts";
 import { redact } from "./redact.ts";
+import type { Step } from "./steps.ts";
 
 /** A process's streams and environment; tests bring their own. */
 export interface Io {
@@ -16,10 +19,7 @@ export interface Io {
 /** Milliseconds between two lines of progress in a log. */
 const QUIET_MS = 10_000;
 
-type Style = Parameters<typeof styleText>[0];
-
-export class Terminal {
-  /** Someone is there to answer a question. */
+export class Terminal implements Operator {
   readonly interactive: boolean;
   private readonly io: Io;
   private ticking: NodeJS.Timeout | undefined;
@@ -35,6 +35,26 @@ export class Terminal {
   async note(text: string, style?: Style): Promise<void> {
     this.stopTicking();
     await write(this.io.stderr, `${this.paint(redact(text), style)}\n`);
+  }
+
+  async began({ title }: Step, depth: number): Promise<void> {
+    await this.note(`${"  ".repeat(depth)}→ ${title}`);
+    this.startTicking(title);
+  }
+
+  async ended({ title, outcome, seconds: took }: Step, depth: number): Promise<void> {
+    const indent = "  ".repeat(depth);
+    if (outcome === "planned") return this.note(`${indent}would: ${title}`, "yellow");
+    const failed = outcome === "failed";
+    await this.note(
+      `${indent}${failed ? "✗" : "✓"} ${title} ${seconds(took * 1000)}`,
+      failed ? "red" : "green",
+    );
+  }
+
+  async problem(message: string, next: string | undefined): Promise<void> {
+    await this.note(`error: ${message}`, "red");
+    if (next !== undefined) await this.note(`next:  ${next}`);
   }
 
   /** The result. */
@@ -57,7 +77,7 @@ export class Terminal {
   }
 
   /** Shows, on a terminal only, how long the step that runs now has been running. */
-  startTicking(title: string): void {
+  private startTicking(title: string): void {
     if (this.io.stderr.isTTY !== true) return;
     this.stopTicking();
     const start = performance.now();
@@ -72,7 +92,7 @@ export class Terminal {
    * `signal` ends it too. Throws incomplete (5) where the terminal is gone: nobody has seen it then.
    */
   async reveal(
-    text: string,
+    { text }: Secret,
     seconds: number,
     shown: () => Promise<void>,
     signal: AbortSignal,
@@ -130,6 +150,10 @@ export class Terminal {
     const { select } = await import("@clack/prompts");
     const options = choices.map((value) => ({ value, label: value }));
     return this.answered(await select<string>({ message: question, options, ...this.on(signal) }));
+  }
+
+  hidden(question: HiddenQuestion): Promise<string> {
+    return readHidden(this.io, question);
   }
 
   private on(signal: AbortSignal) {

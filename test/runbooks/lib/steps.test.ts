@@ -12,7 +12,11 @@ function engine(dryRun = false) {
   stderr.on("data", (chunk) => {
     seen += chunk;
   });
-  return { steps: new Steps({ terminal, signal: stop.signal, dryRun }), stop, progress: () => seen };
+  return {
+    steps: new Steps({ operator: terminal, signal: stop.signal, dryRun }),
+    stop,
+    progress: () => seen,
+  };
 }
 
 describe("the step engine", () => {

@@ -11,7 +11,7 @@ test("what a closed terminal didn't take doesn't count as shown", async () => {
   const io = { stdin: new PassThrough(), stdout: new PassThrough(), stderr: closed(), env: {} };
   let shown = 0;
   const revealed = new Terminal(io).reveal(
-    "secret",
+    { text: "secret" },
     60,
     async () => void shown++,
     new AbortController().signal,
