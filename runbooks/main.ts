@@ -17,6 +17,7 @@ export const RUNBOOKS: Record<string, string> = {
   contain: "shut a tenant's account on its host at once while Vault is down; a reset opens it again",
   "backup-keys": "make the offline recovery key of the backups, or try one on the newest backup",
   "backup-vault": "store a sealed snapshot of Vault and read it back",
+  console: "serve the incident console: a web page that resets, responds and shows how everything stands",
   "check-drift":
     "compare clouds, Vault, credentials, hosts, DNS and backups with what is declared; changes nothing",
   "emergency-reset": "set a new password for a tenant's administrator at once and prove the old one dead",
@@ -58,13 +59,14 @@ async function main([name, ...rest]: string[]): Promise<number> {
 export async function runInProcess(runbook: Runbook, argv: string[]): Promise<number> {
   const { startRunbook } = await import("./lib/runbook.ts");
   const { redact } = await import("./lib/redact.ts");
+  const { Terminal } = await import("./lib/terminal.ts");
   // Somebody who closes a pipe or a terminal doesn't mean to stop a repair halfway.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
   process.on("uncaughtException", (error) => {
     const text = process.env.DEBUG ? (error.stack ?? String(error)) : String(error);
     process.stderr.write(`error: unexpected: ${redact(text)}\n`, () => process.exit(1));
   });
-  const execution = startRunbook(runbook, argv, process);
+  const execution = startRunbook(runbook, argv, process.env, new Terminal(process));
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     process.on(signal, () => {
       const code = execution.interrupt();

@@ -1,0 +1,136 @@
+// Signing in and out. A refusal says the same and takes the same time whatever was wrong, and there are only so many.
+import type { Context, MiddlewareHandler } from "hono";
+import { deleteCookie, getCookie, setCookie } from "hono/cookie";
+import { html, raw } from "hono/html";
+import { RunbookError } from "../lib/errors.ts";
+import type { App, Console, Env } from "./context.ts";
+import { fragment, page, problem } from "./layout.ts";
+import { Refusals } from "./refusals.ts";
+import { changes } from "./security.ts";
+import { isFromSession, type Session } from "./sessions.ts";
+import { byPassword, byToken, type Credentials } from "./vault-login.ts";
+
+export function signInPages(app: App, console: Console): void {
+  const refusals = new Refusals(console.limits);
+  app.get("/sign-in", (c) => signInPage(c, undefined, 200));
+  app.post("/sign-in/token", async (c) => {
+    const { token } = await c.req.parseBody();
+    return attempt(c, console, refusals, undefined, () => byToken(console, text(token)));
+  });
+  app.post("/sign-in/password", async (c) => {
+    const { name, password } = await c.req.parseBody();
+    return attempt(c, console, refusals, text(name), () => byPassword(console, text(name), text(password)));
+  });
+  app.post("/sign-out", async (c) => {
+    const session = console.sessions.find(getCookie(c, cookieName(console)));
+    const { csrf } = await c.req.parseBody();
+    if (session !== undefined && isFromSession(session, csrf)) console.sessions.end(session);
+    deleteCookie(c, cookieName(console), { path: "/", secure: console.secure });
+    return c.redirect("/sign-in", 303);
+  });
+  // A page asks whether its session still lasts; that is no sign of life of the person's.
+  app.get("/session", (c) => {
+    const session = console.sessions.find(getCookie(c, cookieName(console)));
+    return session === undefined ? c.text("signed out", 401) : c.text("signed in");
+  });
+}
+
+/** Lets only those through who are signed in and may list the tenants; a change only from a page of their session. */
+export function requireSession(console: Console): MiddlewareHandler<Env> {
+  return async (c, next) => {
+    const session = console.sessions.find(getCookie(c, cookieName(console)));
+    if (session === undefined) {
+      return isByScript(c) || changes(c)
+        ? signInPage(c, "You are signed out.", 403)
+        : c.redirect("/sign-in", 303);
+    }
+    c.set("session", session);
+    if (changes(c)) {
+      const given = c.req.header("x-csrf") ?? (await c.req.parseBody()).csrf;
+      if (!isFromSession(session, given)) {
+        throw new RunbookError("This form isn't from your session", {
+          exit: "permission",
+          next: "open the page again",
+        });
+      }
+    }
+    if (!isByScript(c)) console.sessions.touch(session);
+    if (session.lacks !== undefined) throw session.lacks;
+    return next();
+  };
+}
+
+/** What a page fetches by itself, on a timer or as a stream, in contrast to what a person does. */
+const isByScript = (c: Context<Env>): boolean =>
+  !changes(c) && (c.req.header("sec-fetch-dest") ?? "document") !== "document";
+
+async function attempt(
+  c: Context<Env>,
+  console: Console,
+  refusals: Refusals,
+  name: string | undefined,
+  login: () => Promise<Credentials>,
+): Promise<Response> {
+  const address = c.env.incoming.socket.remoteAddress ?? "";
+  const wait = await refusals.count(name, address);
+  if (wait !== undefined) {
+    c.header("Retry-After", String(wait));
+    return signInPage(c, `Too many attempts. Try again in ${wait} seconds.`, 429);
+  }
+  const answer = refusals.notBefore();
+  try {
+    const { token, fetched } = await login();
+    beginSession(c, console, await console.sessions.begin(token, fetched));
+    await refusals.forgive(name, address);
+    return c.redirect("/", 303);
+  } catch (error) {
+    if (!(error instanceof RunbookError)) throw error;
+    await answer;
+    return signInPage(c, error, 403);
+  }
+}
+
+function beginSession(c: Context<Env>, console: Console, session: Session): void {
+  const before = console.sessions.find(getCookie(c, cookieName(console)));
+  if (before !== undefined) console.sessions.end(before);
+  setCookie(c, cookieName(console), session.id, {
+    httpOnly: true,
+    sameSite: "Strict",
+    path: "/",
+    secure: console.secure,
+  });
+}
+
+const cookieName = ({ secure, port }: Console): string => `${secure ? "__Host-" : ""}console-${port}`;
+
+const text = (value: unknown): string => (typeof value === "string" ? value : "");
+
+async function signInPage(c: Context<Env>, why: string | RunbookError | undefined, status: 200 | 403 | 429) {
+  const refused = typeof why === "string" ? problem(why, undefined) : why && problem(why.message, why.next);
+  const said = refused === undefined ? "" : raw(await fragment(refused));
+  return page(
+    c,
+    { title: "Sign in" },
+    html`<div class="sign-in">
+<h1>Sign in with Vault</h1>
+<p>You act with your own rights. You are signed out after 15 minutes without a click.</p>
+${said}
+<form method="post" action="/sign-in/token" class="card">
+<h2>With a token</h2>
+<label for="token">Vault token</label>
+<input id="token" name="token" type="password" required autocomplete="off" spellcheck="false" autofocus>
+<p class="hint"><code>vault login -method=oidc -token-only</code> prints one.</p>
+<button type="submit" class="primary">Sign in</button>
+</form>
+<form method="post" action="/sign-in/password" class="card">
+<h2>With a name and password</h2>
+<label for="name">Name</label>
+<input id="name" name="name" required autocomplete="username" spellcheck="false" autocapitalize="none">
+<label for="password">Password</label>
+<input id="password" name="password" type="password" required autocomplete="current-password">
+<button type="submit">Sign in</button>
+</form>
+</div>`,
+    status,
+  );
+}
