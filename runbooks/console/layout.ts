@@ -22,6 +22,8 @@ export interface Page {
   readonly active?: (typeof MENU)[number][0];
   /** Scripts under /public/ that it needs besides console.js. */
   readonly scripts?: readonly string[];
+  /** Where the page leads by itself. */
+  readonly onwards?: string;
 }
 
 type Status = 200 | 400 | 403 | 404 | 409 | 429 | 500 | 502;
@@ -29,7 +31,7 @@ type Status = 200 | 400 | 403 | 404 | 409 | 429 | 500 | 502;
 /** Answers with a whole page. */
 export async function page(
   c: Context<Env>,
-  { title, active, scripts = [] }: Page,
+  { title, active, scripts = [], onwards }: Page,
   body: Html,
   status: Status = 200,
 ) {
@@ -41,6 +43,7 @@ export async function page(
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 ${session === undefined ? "" : html`<meta name="csrf" content="${session.csrf}">`}
+${onwards === undefined ? "" : html`<meta http-equiv="refresh" content="0;url=${onwards}">`}
 <title>${title} · PenguinMails recovery</title>
 <link rel="icon" href="data:,">
 <link rel="stylesheet" href="/public/console.css">

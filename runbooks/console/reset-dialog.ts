@@ -1,10 +1,10 @@
 // The danger button: a dialog that asks for incident, reason and the tenant's name, and starts the Emergency Reset. The
 // same form is a page of its own, for what was filled in wrong and for a browser without scripts.
-import { randomUUID } from "node:crypto";
-import { html, raw } from "hono/html";
+import { html } from "hono/html";
 import { type TenantId, tenantIdProblem } from "../../stacks/names.ts";
 import { EXIT, RunbookError } from "../lib/errors.ts";
 import type { App, Console } from "./context.ts";
+import { formMarks, typedIn } from "./form.ts";
 import { type Html, page, problem } from "./layout.ts";
 import type { Session } from "./sessions.ts";
 
@@ -35,11 +35,7 @@ export function resetPages(app: App, console: Console): void {
     const session = c.get("session");
     const tenant = c.req.param("tenant");
     if (tenantIdProblem(tenant) !== undefined) return c.notFound();
-    const body = await c.req.parseBody();
-    const [incident, reason, name, once] = ["incident", "reason", "name", "once"].map((key) =>
-      text(body[key]),
-    );
-    const typed = { incident: incident ?? "", reason: reason ?? "" };
+    const { name, once, ...typed } = await typedIn(c, "incident", "reason", "name", "once");
     try {
       if (name !== tenant) {
         throw new RunbookError(`The name that was typed is not ${tenant}`, {
@@ -54,7 +50,7 @@ export function resetPages(app: App, console: Console): void {
         tenant,
         incident: typed.incident,
         key: `reset ${tenant} ${typed.incident}`,
-        once: once === "" ? undefined : once,
+        once,
       });
       return c.redirect(`/runs/${run.id}`, 303);
     } catch (error) {
@@ -74,8 +70,7 @@ function form(
 <h2 id="reset-title">Emergency reset of ${tenant}</h2>
 <p>A new password is set at once, the old one is proven dead, open connections end. Mail goes on.</p>
 ${error === undefined ? "" : problem(error.message, error.next)}
-<input type="hidden" name="csrf" value="${session.csrf}">
-<input type="hidden" name="once" value="${randomUUID()}">
+${formMarks(session)}
 <label for="incident">Incident id</label>
 <input id="incident" name="incident" required maxlength="64" autocomplete="off" spellcheck="false" value="${typed?.incident ?? ""}" aria-describedby="incident-hint">
 <p class="hint" id="incident-hint">Such as INC-2024-001</p>
@@ -85,10 +80,8 @@ ${error === undefined ? "" : problem(error.message, error.next)}
 <label for="name">Type <strong>${tenant}</strong> to confirm</label>
 <input id="name" name="name" required pattern="${tenant}" title="${tenant}" autocomplete="off" spellcheck="false" autocapitalize="none">
 <div class="actions">
-<a href="/tenants/${tenant}" class="button"${raw(" data-closes")}>Cancel</a>
+<a href="/tenants/${tenant}" class="button" data-closes>Cancel</a>
 <button type="submit" class="danger">Reset now</button>
 </div>
 </form>`;
 }
-
-const text = (value: unknown): string => (typeof value === "string" ? value : "");

@@ -4,7 +4,6 @@ import { type SSEStreamingApi, streamSSE } from "hono/streaming";
 import { RunbookError } from "../lib/errors.ts";
 import type { App, Console } from "./context.ts";
 import { fragment, page } from "./layout.ts";
-import { resetPages } from "./reset-dialog.ts";
 import {
   credentialView,
   displayFor,
@@ -17,6 +16,7 @@ import {
 } from "./run-view.ts";
 import type { ConsoleRun } from "./runs.ts";
 import type { Session } from "./sessions.ts";
+import { driftForm } from "./start-pages.ts";
 
 /** Milliseconds in which changes become one update. */
 const TOGETHER_MS = 100;
@@ -25,8 +25,9 @@ const TOGETHER_MS = 100;
 const ALIVE_MS = 15_000;
 
 export function runPages(app: App, console: Console): void {
-  resetPages(app, console);
-  app.get("/runs", (c) => page(c, { title: "Runs", active: "/runs" }, runList(console.runs.list())));
+  app.get("/runs", (c) =>
+    page(c, { title: "Runs", active: "/runs" }, runList(console.runs.list(), c.get("session"))),
+  );
   app.get("/runs/:id", (c) => {
     const run = found(console, c.req.param("id"));
     const session = c.get("session");
@@ -41,16 +42,21 @@ ${credentialView(run, session)}
   });
   app.get("/runs/:id/events", (c) => {
     const run = found(console, c.req.param("id"));
-    return streamSSE(c, (stream) => watch(stream, run, c.get("session")));
+    // A page that is gone is no error of the server's.
+    return streamSSE(
+      c,
+      (stream) => watch(stream, run, c.get("session")),
+      async () => {},
+    );
   });
   app.post("/runs/:id/again", async (c) => {
     const { wanted } = found(console, c.req.param("id"));
-    const again = await console.runs.start(c.get("session"), { ...wanted, once: undefined });
+    const again = await console.runs.start(c.get("session"), { ...wanted, once: "" });
     return c.redirect(`/runs/${again.id}`, 303);
   });
   app.post("/runs/:id/credential", (c) => {
     const run = found(console, c.req.param("id"));
-    const handing = run.session === c.get("session") ? run.operator.take() : undefined;
+    const handing = run.sessionId === c.get("session").id ? run.operator.take() : undefined;
     if (handing === undefined) return c.json({ gone: true }, 410);
     // Counts as shown once the whole answer has left; a connection that broke before leaves it to be fetched again.
     const { outgoing } = c.env;
@@ -68,9 +74,11 @@ function found(console: Console, id: string): ConsoleRun {
   });
 }
 
-function runList(runs: ConsoleRun[]): ReturnType<typeof html> {
-  if (runs.length === 0) return html`<h1>Runs</h1><p class="empty">Nothing was started here yet.</p>`;
-  return html`<h1>Runs</h1>
+function runList(runs: ConsoleRun[], session: Session): ReturnType<typeof html> {
+  const head = html`<h1>Runs</h1>
+<div class="actions">${driftForm(session)} <a class="button" href="/respond">Respond to a compromise</a></div>`;
+  if (runs.length === 0) return html`${head}<p class="empty">Nothing was started here yet.</p>`;
+  return html`${head}
 <table><caption class="visually-hidden">Runs, the newest first</caption>
 <thead><tr><th scope="col">Run</th><th scope="col">State</th><th scope="col">By</th><th scope="col">Started</th></tr></thead>
 <tbody>

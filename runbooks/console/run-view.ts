@@ -40,7 +40,7 @@ const againForm = (
 ): Html => html`<form method="post" action="/runs/${run.id}/again">
 <input type="hidden" name="csrf" value="${session.csrf}">
 <button type="submit" class="primary">Run it again</button>
-<p class="hint">The same command with your rights: it does only what is outstanding.</p>
+${run.ended?.code === EXIT.incomplete ? html`<p class="hint">The same command with your rights: it does only what is outstanding.</p>` : ""}
 </form>`;
 
 /** The new credential's place on the page. It is empty until its button is pressed. */
@@ -62,14 +62,14 @@ export function credentialView(run: ConsoleRun, session: Session): Html {
 <p data-when="shown">It was shown once. Who needs another one starts a new reset.</p>
 <p data-when="wiped" role="status">Wiped from this page. It was shown once.</p>
 <p data-when="gone">Nobody looked at it in time, so it was wiped. Run the same again: nothing is rotated, and it is shown.</p>
-<p data-when="other">Only ${run.user} can see it, in the window that started this run.</p>
+<p data-when="other">Only ${run.user} can see it, in the session that started this run.</p>
 </section>`;
 }
 
 /** `other`: it is somebody else's to see, or of an earlier session. */
 export function displayFor(run: ConsoleRun, session: Session) {
   const { display } = run.operator;
-  return display === "waiting" && run.session !== session ? "other" : display;
+  return display === "waiting" && run.sessionId !== session.id ? "other" : display;
 }
 
 export function runHead(run: ConsoleRun): Html {

@@ -29,14 +29,15 @@ export interface Wanted {
   /** While one with the same key is under way, that is the one. */
   readonly key: string;
   /** The form's own mark: sent twice it starts one run, also when that has ended in between. */
-  readonly once?: string | undefined;
+  readonly once: string;
 }
 
 export interface ConsoleRun {
   readonly id: string;
   readonly wanted: Wanted;
   readonly user: string;
-  readonly session: Session;
+  /** Of the session that started it; the run alone keeps its token, until it has ended. */
+  readonly sessionId: string;
   readonly started: Date;
   readonly operator: PageOperator;
   /** Set when it has ended. */
@@ -70,6 +71,7 @@ export class Runs {
     // From here to the end nothing is awaited: two requests can't both find none.
     const same = this.list().find((run) => isSame(run, wanted, session));
     if (same !== undefined) return same;
+    session.ended.throwIfAborted();
     const watchers = new Set<() => void>();
     const changed = () => {
       for (const watcher of watchers) watcher();
@@ -84,7 +86,7 @@ export class Runs {
       id: execution.runId,
       wanted,
       user: session.user,
-      session,
+      sessionId: session.id,
       started: new Date(),
       operator,
       ended: undefined,
@@ -111,7 +113,7 @@ export class Runs {
 
   /** Resolves once no run of this session is under way. */
   async endedOf(session: Session): Promise<void> {
-    await Promise.all(this.list().flatMap((run) => (run.session === session ? [run.finished] : [])));
+    await Promise.all(this.list().flatMap((run) => (run.sessionId === session.id ? [run.finished] : [])));
   }
 
   /** Asks each to end after its step, waits, and tells what became of it. */
@@ -136,7 +138,7 @@ export class Runs {
 
 function isSame(run: ConsoleRun, wanted: Wanted, session: Session): boolean {
   if (run.ended === undefined && run.wanted.key === wanted.key) return true;
-  return wanted.once !== undefined && run.session === session && run.wanted.once === wanted.once;
+  return wanted.once !== "" && run.sessionId === session.id && run.wanted.once === wanted.once;
 }
 
 /** The command that does the same on a terminal. */

@@ -18,14 +18,17 @@ import { drillsPages } from "./pages/drills.ts";
 import { incidentsPages } from "./pages/incidents.ts";
 import { tenantPages } from "./pages/tenant.ts";
 import { tenantsPages } from "./pages/tenants.ts";
+import { resetPages } from "./reset-dialog.ts";
+import { respondPages } from "./respond-pages.ts";
 import { runPages } from "./run-pages.ts";
 import { Runs } from "./runs.ts";
 import { security } from "./security.ts";
 import { Sessions } from "./sessions.ts";
 import { requireSession, signInPages } from "./sign-in.ts";
+import { startPages } from "./start-pages.ts";
 
 /** No form of ours is longer. */
-const LONGEST_BODY = 64 * 1024;
+const LONGEST_BODY = 256 * 1024;
 
 export interface Served {
   readonly url: string;
@@ -71,9 +74,9 @@ function route(app: App, console: Console, isOwnHost: ReturnType<typeof hostChec
   app.use("/public/*", serveStatic({ root: import.meta.dirname }));
   signInPages(app, console);
   app.use(requireSession(console));
-  for (const pages of [tenantsPages, tenantPages, incidentsPages, backupsPages, drillsPages, runPages]) {
-    pages(app, console);
-  }
+  const shown = [tenantsPages, tenantPages, incidentsPages, backupsPages, drillsPages];
+  const started = [resetPages, respondPages, startPages, runPages];
+  for (const pages of [...shown, ...started]) pages(app, console);
   app.notFound((c) =>
     page(c, { title: "No such page" }, html`<h1>No such page</h1><p><a href="/">To the tenants</a></p>`, 404),
   );

@@ -4,26 +4,33 @@ import { deleteCookie, getCookie, setCookie } from "hono/cookie";
 import { html, raw } from "hono/html";
 import { RunbookError } from "../lib/errors.ts";
 import type { App, Console, Env } from "./context.ts";
+import { typedIn } from "./form.ts";
 import { fragment, page, problem } from "./layout.ts";
+import { Oidc, onwards } from "./oidc.ts";
 import { Refusals } from "./refusals.ts";
 import { changes } from "./security.ts";
 import { isFromSession, type Session } from "./sessions.ts";
 import { byPassword, byToken, type Credentials } from "./vault-login.ts";
 
 export function signInPages(app: App, console: Console): void {
-  const refusals = new Refusals(console.limits);
-  app.get("/sign-in", (c) => signInPage(c, undefined, 200));
+  const tools: Tools = { console, refusals: new Refusals(console.limits), oidc: new Oidc(console) };
+  app.get("/sign-in", (c) => signInPage(c, tools, undefined, 200));
   app.post("/sign-in/token", async (c) => {
-    const { token } = await c.req.parseBody();
-    return attempt(c, console, refusals, undefined, () => byToken(console, text(token)));
+    const { token } = await typedIn(c, "token");
+    return attempt(c, tools, undefined, () => byToken(console, token));
   });
   app.post("/sign-in/password", async (c) => {
-    const { name, password } = await c.req.parseBody();
-    return attempt(c, console, refusals, text(name), () => byPassword(console, text(name), text(password)));
+    const { name, password } = await typedIn(c, "name", "password");
+    return attempt(c, tools, name, () => byPassword(console, name, password));
   });
+  app.post("/sign-in/oidc", async (c) => {
+    const { role } = await typedIn(c, "role");
+    return guarded(c, tools, undefined, () => tools.oidc.leave(c, role));
+  });
+  app.get("/oidc/callback", (c) => attempt(c, tools, undefined, () => tools.oidc.return(c)));
   app.post("/sign-out", async (c) => {
     const session = console.sessions.find(getCookie(c, cookieName(console)));
-    const { csrf } = await c.req.parseBody();
+    const { csrf } = await typedIn(c, "csrf");
     if (session !== undefined && isFromSession(session, csrf)) console.sessions.end(session);
     deleteCookie(c, cookieName(console), { path: "/", secure: console.secure });
     return c.redirect("/sign-in", 303);
@@ -35,14 +42,18 @@ export function signInPages(app: App, console: Console): void {
   });
 }
 
+interface Tools {
+  readonly console: Console;
+  readonly refusals: Refusals;
+  readonly oidc: Oidc;
+}
+
 /** Lets only those through who are signed in and may list the tenants; a change only from a page of their session. */
 export function requireSession(console: Console): MiddlewareHandler<Env> {
   return async (c, next) => {
     const session = console.sessions.find(getCookie(c, cookieName(console)));
     if (session === undefined) {
-      return isByScript(c) || changes(c)
-        ? signInPage(c, "You are signed out.", 403)
-        : c.redirect("/sign-in", 303);
+      return isByScript(c) || changes(c) ? c.text("signed out", 401) : c.redirect("/sign-in", 303);
     }
     c.set("session", session);
     if (changes(c)) {
@@ -64,29 +75,41 @@ export function requireSession(console: Console): MiddlewareHandler<Env> {
 const isByScript = (c: Context<Env>): boolean =>
   !changes(c) && (c.req.header("sec-fetch-dest") ?? "document") !== "document";
 
-async function attempt(
+function attempt(
   c: Context<Env>,
-  console: Console,
-  refusals: Refusals,
+  tools: Tools,
   name: string | undefined,
   login: () => Promise<Credentials>,
 ): Promise<Response> {
+  return guarded(c, tools, name, async (forgive) => {
+    const { token, fetched } = await login();
+    beginSession(c, tools.console, await tools.console.sessions.begin(token, fetched));
+    await forgive();
+    // From the identity provider it is another site that leads here, and a redirect would still count as its own.
+    return c.req.method === "GET" ? onwards(c, "/", "Signed in") : c.redirect("/", 303);
+  });
+}
+
+/** Lets only so many through, and answers each refusal alike. */
+async function guarded(
+  c: Context<Env>,
+  tools: Tools,
+  name: string | undefined,
+  act: (forgive: () => Promise<void>) => Promise<Response>,
+): Promise<Response> {
+  const { refusals } = tools;
   const address = c.env.incoming.socket.remoteAddress ?? "";
   const wait = await refusals.count(name, address);
   if (wait !== undefined) {
     c.header("Retry-After", String(wait));
-    return signInPage(c, `Too many attempts. Try again in ${wait} seconds.`, 429);
+    return signInPage(c, tools, `Too many attempts. Try again in ${wait} seconds.`, 429);
   }
   const answer = refusals.notBefore();
   try {
-    const { token, fetched } = await login();
-    beginSession(c, console, await console.sessions.begin(token, fetched));
-    await refusals.forgive(name, address);
-    return c.redirect("/", 303);
+    return await act(() => refusals.forgive(name, address));
   } catch (error) {
-    if (!(error instanceof RunbookError)) throw error;
     await answer;
-    return signInPage(c, error, 403);
+    return refusedPage(c, tools, error);
   }
 }
 
@@ -103,9 +126,17 @@ function beginSession(c: Context<Env>, console: Console, session: Session): void
 
 const cookieName = ({ secure, port }: Console): string => `${secure ? "__Host-" : ""}console-${port}`;
 
-const text = (value: unknown): string => (typeof value === "string" ? value : "");
+function refusedPage(c: Context<Env>, tools: Tools, error: unknown): Promise<Response> {
+  if (!(error instanceof RunbookError)) throw error;
+  return signInPage(c, tools, error, 403);
+}
 
-async function signInPage(c: Context<Env>, why: string | RunbookError | undefined, status: 200 | 403 | 429) {
+async function signInPage(
+  c: Context<Env>,
+  { oidc }: Tools,
+  why: string | RunbookError | undefined,
+  status: 200 | 403 | 429,
+) {
   const refused = typeof why === "string" ? problem(why, undefined) : why && problem(why.message, why.next);
   const said = refused === undefined ? "" : raw(await fragment(refused));
   return page(
@@ -115,6 +146,7 @@ async function signInPage(c: Context<Env>, why: string | RunbookError | undefine
 <h1>Sign in with Vault</h1>
 <p>You act with your own rights. You are signed out after 15 minutes without a click.</p>
 ${said}
+${(await oidc.offered(c)) ? oidc.form() : ""}
 <form method="post" action="/sign-in/token" class="card">
 <h2>With a token</h2>
 <label for="token">Vault token</label>
