@@ -11,10 +11,11 @@ import { fileURLToPath } from "node:url";
 import { withLock } from "./toolchain/lock.mjs";
 import { note, progress } from "./toolchain/progress.mjs";
 
-const HELP = `npm run setup [-- --quiet | --env]
+const HELP = `npm run setup [-- --quiet | --env] [--browser]
 
-  --quiet  print nothing when there is nothing to do
-  --env    print a line for your shell: eval "$(npm run -s setup -- --env)" puts Node, pulumi and vault on PATH
+  --quiet    print nothing when there is nothing to do
+  --browser  also a browser, which only the tests and the screenshots need: Debian's chromium where there is none
+  --env      print a line for your shell: eval "$(npm run -s setup -- --env)" puts Node, pulumi and vault on PATH
 
 TOOLCHAIN_PULUMI_URL, TOOLCHAIN_VAULT_URL  where releases are downloaded from, in place of the official places
 XDG_CACHE_HOME                             where what was built is kept (default ~/.cache)`;
@@ -38,7 +39,7 @@ async function main() {
     console.log(HELP);
     return 0;
   }
-  const unknown = args.find((arg) => arg !== "--quiet" && arg !== "--env");
+  const unknown = args.find((arg) => !["--quiet", "--env", "--browser"].includes(arg));
   if (unknown !== undefined) {
     console.error(`set-up has no flag '${unknown}'\n\n${HELP}`);
     return 2;

@@ -10,6 +10,7 @@ import { aptInstall, missingPackages } from "./system.ts";
 
 const quiet = process.argv.includes("--quiet");
 const env = process.argv.includes("--env");
+const browser = process.argv.includes("--browser");
 
 try {
   if (!ready()) await equip();
@@ -24,7 +25,7 @@ try {
 }
 
 function ready(): boolean {
-  return binIsReady() && missingPackages().length === 0;
+  return binIsReady() && missingPackages({ browser }).length === 0;
 }
 
 async function equip(): Promise<void> {
@@ -35,7 +36,7 @@ async function equip(): Promise<void> {
     const { obtainPythons } = await import("./pythons.ts");
     const { obtain } = await import("./obtain.ts");
     const { PULUMI, VAULT } = await import("./programs.ts");
-    const packages = missingPackages();
+    const packages = missingPackages({ browser });
     if (packages.length > 0) await aptInstall(packages, lock);
     await obtainPythons(lock);
     fillBin([...(await obtain(PULUMI, lock)), ...(await obtain(VAULT, lock))]);

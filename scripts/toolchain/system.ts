@@ -1,4 +1,5 @@
-// What the machine itself has to have: OpenSSH for the lab's hosts, util-linux for keeping them apart.
+// What the machine itself has to have: OpenSSH for the lab's hosts, util-linux for keeping them apart; for the tests a
+// browser.
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { note, progress } from "./progress.mjs";
@@ -15,15 +16,28 @@ const PACKAGE_OF: Record<string, string> = {
   nsenter: "util-linux",
 };
 
-/** Debian's packages of the commands that are missing. */
-export function missingPackages(): string[] {
+/** Browsers that speak the protocol which the tests drive them by; the first one found is taken. */
+const BROWSERS = ["chromium", "chromium-browser", "google-chrome"];
+
+/** Debian's packages of the commands that are missing. @param browser the tests need one, an operator doesn't. */
+export function missingPackages({ browser }: { browser: boolean }): string[] {
+  const missing = Object.entries(PACKAGE_OF).filter(([command]) => findCommand(command) === undefined);
+  const packages = missing.map(([, name]) => name);
+  if (browser && findBrowser() === undefined) packages.push("chromium");
+  return [...new Set(packages)];
+}
+
+/** The browser's executable; undefined where there is none. */
+export const findBrowser = (): string | undefined => BROWSERS.flatMap((name) => findCommand(name) ?? [])[0];
+
+function findCommand(command: string): string | undefined {
   // sshd lies in a directory that an ordinary user's PATH leaves out.
   const places = [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin", "/sbin"];
-  const missing = Object.entries(PACKAGE_OF).filter(
-    ([command]) => !places.some((place) => existsSync(join(place, command))),
-  );
-  return [...new Set(missing.map(([, name]) => name))];
+  return places.map((place) => join(place, command)).find((file) => existsSync(file));
 }
+
+/** Apt fetches again what broke off, and waits for whoever is installing something just now. */
+const PATIENTLY = ["-o", "Acquire::Retries=3", "-o", "DPkg::Lock::Timeout=120"];
 
 /** Installs Debian packages. Throws an Error that names the command to type where that isn't ours to do. */
 export async function aptInstall(packages: string[], lock: number): Promise<void> {
@@ -35,13 +49,17 @@ export async function aptInstall(packages: string[], lock: number): Promise<void
     const release = forbidServices();
     const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
     const install = () =>
-      runQuietly("apt-get", ["install", "--yes", "--no-install-recommends", ...packages], { env, lock });
+      runQuietly("apt-get", ["install", "--yes", "--no-install-recommends", ...PATIENTLY, ...packages], {
+        env,
+        lock,
+        onLine: (line) => say(line),
+      });
     try {
       say(command);
       // The package lists may be absent or too old to install from; renewing them takes longer than trying.
       await install().catch(async () => {
         say("apt-get update");
-        await runQuietly("apt-get", ["update"], { env, lock });
+        await runQuietly("apt-get", ["update", ...PATIENTLY], { env, lock });
         await install();
       });
     } finally {
