@@ -56,6 +56,7 @@ export class Sessions {
     registerSecret(token);
     const env = { ...this.#env, VAULT_TOKEN: token };
     const vault = await Vault.connect(this.#settings, { env });
+    const lacks = await lacking(vault);
     const controller = new AbortController();
     const session: Open = {
       id: randomBytes(32).toString("base64url"),
@@ -63,7 +64,7 @@ export class Sessions {
       user: vault.user,
       vault,
       env,
-      lacks: await lacking(vault),
+      lacks,
       ended: controller.signal,
       controller,
       fetched,

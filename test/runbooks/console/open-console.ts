@@ -6,6 +6,7 @@ import { request as requestTls } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
+import { z } from "zod";
 import type { Limits } from "../../../runbooks/console/context.ts";
 import type { Tls } from "../../../runbooks/console/listen.ts";
 import { type Served, startConsole } from "../../../runbooks/console/server.ts";
@@ -31,6 +32,16 @@ export async function preparedVault(): Promise<DevVault> {
   await root("POST", "sys/auth/userpass", { type: "userpass" });
   await root("POST", "auth/userpass/users/alice", { password: PASSWORD, token_policies: ["platform-admin"] });
   return vault;
+}
+
+/** How many tokens live that Vault knows by this name. */
+export async function tokensOf(vault: DevVault, name: string): Promise<number> {
+  const { body } = await vault.call(vault.rootToken, "LIST", "auth/token/accessors");
+  const accessors = z.array(z.string()).parse(body.data?.keys);
+  const looks = accessors.map((accessor) =>
+    vault.call(vault.rootToken, "POST", "auth/token/lookup-accessor", { accessor }),
+  );
+  return (await Promise.all(looks)).filter((look) => look.body.data?.display_name === name).length;
 }
 
 export interface Answer {

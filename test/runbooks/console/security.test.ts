@@ -105,6 +105,12 @@ describe("pages", () => {
       const { text, headers } = await client.get(path);
       expect(text + JSON.stringify(headers), path).not.toContain(admin);
     }
+    // Also when a person pastes it where it doesn't belong.
+    const form = { incident: "?", reason: admin, name: "acme", csrf: await client.csrf(), once: "" };
+    const { status, text } = await client.post("/tenants/acme/reset", form);
+    expect(status).toBe(400);
+    expect(text).not.toContain(admin);
+    expect(text).toContain("[redacted]");
   });
 
   test("files are served from the folder of public files alone", async () => {

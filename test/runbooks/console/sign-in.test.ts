@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import type { DevVault } from "../../stacks/dev-vault.ts";
-import { type Client, openConsole, PASSWORD, preparedVault } from "./open-console.ts";
+import { type Client, openConsole, PASSWORD, preparedVault, tokensOf } from "./open-console.ts";
 
 let vault: DevVault;
 beforeAll(async () => {
@@ -58,15 +58,7 @@ describe("by a password", () => {
     client.cookie = String(answer.headers["set-cookie"]?.[0] ?? "").split(";")[0] ?? "";
     return { ...answer, took: performance.now() - begin };
   };
-  const people = async () => {
-    const { body } = await vault.call(vault.rootToken, "LIST", "auth/token/accessors");
-    const accessors = body.data?.keys as string[];
-    const looks = accessors.map((accessor) =>
-      vault.call(vault.rootToken, "POST", "auth/token/lookup-accessor", { accessor }),
-    );
-    return (await Promise.all(looks)).filter(({ body }) => body.data?.display_name === "userpass-alice")
-      .length;
-  };
+  const people = () => tokensOf(vault, "userpass-alice");
 
   test("the session acts as that person, and its token is revoked when it ends", async () => {
     await using opened = await openConsole(vault);
