@@ -27,7 +27,10 @@ export async function openConsole(options: Parameters<typeof startConsole>[1] = 
 }
 
 /** A page in a profile of its own, so that nobody is signed in; closed with the test. */
-export async function newPage(console: RunningConsole, options: BrowserContextOptions = {}): Promise<Page> {
+export async function newPage(
+  console: Pick<RunningConsole, "url">,
+  options: BrowserContextOptions = {},
+): Promise<Page> {
   if (browser === undefined) throw new Error("useBrowser() was not called");
   const context = await browser.newContext({ baseURL: console.url, ignoreHTTPSErrors: true, ...options });
   onTestFinished(() => context.close());

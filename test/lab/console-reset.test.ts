@@ -1,0 +1,280 @@
+// The Emergency Reset in a real browser, from the danger button to a login by the new password; and what a person does
+// in his haste: clicks twice, opens two windows, closes the tab. Whatever dies, the password is known and seen once.
+import { describe, expect, test } from "vitest";
+import { GLOBEX } from "../../scripts/lab/tenants.ts";
+import { newPage, openConsole, useBrowser } from "./browser.ts";
+import {
+  expectSilent,
+  fillReset,
+  resetNow,
+  shortConsole,
+  showPassword,
+  signIn,
+  sourceOf,
+  startReset,
+  state,
+  tokenWith,
+} from "./console.ts";
+import { lab } from "./lab.ts";
+import { credentialOf, events, expectReset, logsIn, newIncident, rotationOf, until } from "./resets.ts";
+
+useBrowser();
+
+const DONE = /^Done$/;
+
+describe("the emergency reset", { timeout: 120_000 }, () => {
+  test("is done by a click, a name and a click; the new password logs in, is shown once, and is gone when hidden", async () => {
+    const console = await openConsole();
+    const page = await newPage(console);
+    const was = await credentialOf(GLOBEX);
+    const incident = newIncident("console");
+    await signIn(page);
+    await page.getByRole("link", { name: GLOBEX.id }).first().click();
+    await startReset(page, GLOBEX, incident);
+    const password = await showPassword(page);
+    expect(password).not.toBe(was.password);
+    await page.locator("#run-live .state", { hasText: DONE }).waitFor();
+    expect(await page.locator(".step").count()).toBeGreaterThan(10);
+    // Through other doors than the console's.
+    expect((await expectReset(GLOBEX, was, incident)).password).toBe(password);
+    expect(await logsIn(GLOBEX, password)).toBe(true);
+    expect(await rotationOf(GLOBEX)).toMatchObject({ displayed: true, actor: "token-operator" });
+
+    expect(await sourceOf(page)).toContain(password);
+    await page.getByRole("button", { name: "Hide it now" }).click();
+    expect(await sourceOf(page)).not.toContain(password);
+    await page.reload();
+    await page.getByText("It was shown once. Who needs another one").waitFor();
+    expect(await sourceOf(page)).not.toContain(password);
+    expectSilent(console.written(), password, String(lab.env.VAULT_TOKEN));
+    expect(await console.end()).toBe(0);
+  });
+
+  test("copies the password, and leaves it on no page that the back button brings", async () => {
+    const page = await newPage(await openConsole());
+    await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+    await signIn(page);
+    await startReset(page, GLOBEX, newIncident("copied"));
+    const password = await showPassword(page);
+    await page.getByRole("button", { name: "Copy password" }).click();
+    expect(await page.evaluate(() => navigator.clipboard.readText())).toBe(password);
+    await page.locator("#run-live .state", { hasText: DONE }).waitFor();
+    await page.goto("/runs");
+    await page.goBack();
+    await page.getByText("It was shown once").first().waitFor();
+    expect(await sourceOf(page)).not.toContain(password);
+  });
+
+  test("is one for a double click, and one for two windows", async () => {
+    const page = await newPage(await openConsole());
+    const was = await credentialOf(GLOBEX);
+    const incident = newIncident("twice");
+    await signIn(page);
+    const other = await page.context().newPage();
+    await fillReset(page, GLOBEX, incident);
+    await fillReset(other, GLOBEX, incident);
+    await Promise.all([resetNow(page).dblclick(), resetNow(other).click()]);
+    await Promise.all([page.waitForURL("**/runs/*"), other.waitForURL("**/runs/*")]);
+    expect(other.url()).toBe(page.url());
+    const password = await showPassword(page);
+    await other.getByText("It was shown once").first().waitFor();
+    expect(await sourceOf(other)).not.toContain(password);
+    await state(page).filter({ hasText: DONE }).waitFor();
+    await expectReset(GLOBEX, was, incident);
+  });
+
+  test("goes on when its tab is closed, and is found again", async () => {
+    const page = await newPage(await openConsole());
+    const was = await credentialOf(GLOBEX);
+    const incident = newIncident("closed");
+    await signIn(page);
+    await startReset(page, GLOBEX, incident);
+    const context = page.context();
+    await page.close();
+    await until(async () => (await rotationOf(GLOBEX)).state === "RETIRED");
+    const next = await context.newPage();
+    await next.goto("/runs");
+    await next.getByRole("link", { name: incident }).click();
+    const password = await showPassword(next);
+    await state(next).filter({ hasText: DONE }).waitFor();
+    expect((await expectReset(GLOBEX, was, incident)).password).toBe(password);
+  });
+
+  test("is shown to nobody else, also not to the same person in another browser", async () => {
+    const console = await openConsole();
+    const [page, other] = [await newPage(console), await newPage(console)];
+    await signIn(page);
+    await signIn(other);
+    await startReset(page, GLOBEX, newIncident("mine"));
+    await page.getByRole("button", { name: "Show the new password" }).waitFor();
+    await other.goto(page.url());
+    await other.getByText("Only token-operator can see it").waitFor();
+    const stolen = await other.evaluate(async () => {
+      const csrf = document.querySelector<HTMLMetaElement>('meta[name="csrf"]')?.content ?? "";
+      const answer = await fetch(`${location.pathname}/credential`, {
+        method: "POST",
+        headers: { "x-csrf": csrf },
+      });
+      return { status: answer.status, text: await answer.text() };
+    });
+    expect(stolen).toEqual({ status: 410, text: '{"gone":true}' });
+    expect(await logsIn(GLOBEX, await showPassword(page))).toBe(true);
+  });
+});
+
+describe("without the role", { timeout: 60_000 }, () => {
+  test("a reset is refused by Vault, in the runbook's words, and nothing changed", async () => {
+    const page = await newPage(await openConsole());
+    const was = await credentialOf(GLOBEX);
+    const incident = newIncident("refused");
+    await signIn(page, await tokenWith("reader", "drift-reader"));
+    await startReset(page, GLOBEX, incident);
+    await page.getByText(/Insufficient permissions: token-reader lacks/).waitFor();
+    await page.getByText("log in to Vault with the policy 'platform-admin'").waitFor();
+    expect((await credentialOf(GLOBEX)).version).toBe(was.version);
+    expect(await events(GLOBEX, incident)).toEqual([]);
+  });
+
+  test("a wrong name is refused before anything runs", async () => {
+    const page = await newPage(await openConsole());
+    await signIn(page);
+    await fillReset(page, GLOBEX, newIncident("wrong-name"));
+    await page.getByRole("dialog").getByLabel(`Type ${GLOBEX.id} to confirm`).fill("globe");
+    await resetNow(page).click();
+    expect(new URL(page.url()).pathname).toBe(`/tenants/${GLOBEX.id}`);
+    await page.goto("/runs");
+    await page.getByText("Nothing was started here yet.").waitFor();
+  });
+});
+
+describe("a server that is killed", { timeout: 120_000 }, () => {
+  test.each(["set the password of", "retire the old versions"])(
+    "at '%s' leaves a reset that the next one goes on with, and whose password it shows",
+    async (mark) => {
+      const console = await openConsole();
+      const page = await newPage(console);
+      const was = await credentialOf(GLOBEX);
+      const incident = newIncident("killed");
+      await signIn(page);
+      await startReset(page, GLOBEX, incident);
+      await page.locator(".step", { hasText: mark }).waitFor();
+      await console.end("SIGKILL");
+
+      const next = await newPage(await openConsole());
+      await signIn(next);
+      await next.goto("/incidents");
+      await next.getByRole("button", { name: `Go on with ${GLOBEX.id}` }).click();
+      const password = await showPassword(next);
+      await state(next).filter({ hasText: DONE }).waitFor();
+      expect((await expectReset(GLOBEX, was, incident)).password).toBe(password);
+    },
+  );
+
+  test("while a new password waits to be looked at, it waits for the next one", async () => {
+    const console = await openConsole();
+    const page = await newPage(console);
+    const was = await credentialOf(GLOBEX);
+    const incident = newIncident("unseen");
+    await signIn(page);
+    await startReset(page, GLOBEX, incident);
+    await page.getByRole("button", { name: "Show the new password" }).waitFor();
+    await console.end("SIGKILL");
+    const next = await newPage(await openConsole());
+    await signIn(next);
+    await next.goto("/incidents");
+    await next.getByRole("button", { name: `Go on with ${GLOBEX.id}` }).click();
+    expect((await expectReset(GLOBEX, was, incident)).password).toBe(await showPassword(next));
+  });
+
+  test("by Ctrl-C asks the run to end after its step, and says how it left it", async () => {
+    const console = await openConsole();
+    const page = await newPage(console);
+    const was = await credentialOf(GLOBEX);
+    const incident = newIncident("ended");
+    await signIn(page);
+    await startReset(page, GLOBEX, incident);
+    await page.getByRole("button", { name: "Show the new password" }).waitFor();
+    await console.end("SIGINT");
+    expect(console.written()).toContain(`Emergency reset of ${GLOBEX.id}, ${incident}: exit 5`);
+    expect(await rotationOf(GLOBEX)).toMatchObject({ holder: null, displayed: false });
+    await expectReset(GLOBEX, was, incident);
+  });
+});
+
+describe("time", { timeout: 120_000 }, () => {
+  test("a password that is shown is wiped from the page when its time is over", async () => {
+    const console = await shortConsole({ displaySeconds: 4 });
+    try {
+      const page = await newPage(console);
+      await signIn(page);
+      await startReset(page, GLOBEX, newIncident("expires"));
+      const password = await showPassword(page);
+      expect(await page.locator("[data-countdown]:visible").textContent()).toMatch(/^0:0[1-4]$/);
+      await page.getByText("Wiped from this page").waitFor();
+      expect(await sourceOf(page)).not.toContain(password);
+    } finally {
+      await console.end();
+    }
+  });
+
+  test("one that nobody looks at is wiped from the server, and the same run shows it again", async () => {
+    const console = await shortConsole({ displaySeconds: 1 });
+    try {
+      const page = await newPage(console);
+      const was = await credentialOf(GLOBEX);
+      const incident = newIncident("late");
+      await signIn(page);
+      await startReset(page, GLOBEX, incident);
+      await page.getByText("Nobody looked at it in time").waitFor();
+      await page.getByText("Incomplete: run it again").waitFor();
+      expect(await rotationOf(GLOBEX)).toMatchObject({ displayed: false });
+      const late = await page.request.post(`${page.url()}/credential`, {
+        headers: {
+          "x-csrf": (await page.locator('meta[name="csrf"]').getAttribute("content")) ?? "",
+          origin: console.url,
+        },
+      });
+      expect(late.status()).toBe(410);
+      await page.getByRole("button", { name: "Run it again" }).click();
+      const password = await showPassword(page);
+      expect((await expectReset(GLOBEX, was, incident)).password).toBe(password);
+    } finally {
+      await console.end();
+    }
+  });
+
+  test("a session that nobody uses ends on the page, too, and takes what it waited for with it", async () => {
+    const console = await shortConsole({ idleMs: 8_000 });
+    try {
+      const page = await newPage(console);
+      await signIn(page);
+      const incident = newIncident("idle");
+      await startReset(page, GLOBEX, incident);
+      await page.getByRole("button", { name: "Show the new password" }).waitFor();
+      await page.waitForURL("**/sign-in", { timeout: 20_000 });
+      await signIn(page);
+      await page.goto("/runs");
+      await page.getByRole("link", { name: incident }).click();
+      await page.getByText("the session that started this run has ended").waitFor();
+      await page.getByRole("button", { name: "Run it again" }).click();
+      expect(await logsIn(GLOBEX, await showPassword(page))).toBe(true);
+    } finally {
+      await console.end();
+    }
+  });
+
+  test("a page without a stream notices the end of its session by asking", async () => {
+    const console = await shortConsole({ idleMs: 1_000 });
+    try {
+      const page = await newPage(console);
+      await page.clock.install();
+      await signIn(page);
+      await page.goto("/drills");
+      await new Promise((resolve) => setTimeout(resolve, 1_500));
+      await page.clock.fastForward(31_000);
+      await page.waitForURL("**/sign-in");
+    } finally {
+      await console.end();
+    }
+  });
+});

@@ -1,0 +1,84 @@
+// The console as a person uses it: in a browser, by what he reads there.
+import type { Page } from "playwright-core";
+import { expect } from "vitest";
+import { LIMITS, type Limits } from "../../runbooks/console/context.ts";
+import { startConsole } from "../../runbooks/console/server.ts";
+import { loadSettings } from "../../runbooks/lib/settings.ts";
+import type { LabTenant } from "../../scripts/lab/tenants.ts";
+import { personToken } from "../../scripts/lab/vault.ts";
+import { lab } from "./lab.ts";
+
+/** Signs in by a token; by default that of the person who may do everything day-to-day. */
+export async function signIn(page: Page, token = String(lab.env.VAULT_TOKEN)): Promise<void> {
+  await page.goto("/sign-in");
+  await page.getByLabel("Vault token").fill(token);
+  await page
+    .locator("form", { has: page.getByLabel("Vault token") })
+    .getByRole("button", { name: "Sign in" })
+    .click();
+  await page.getByRole("button", { name: "Sign out" }).waitFor();
+}
+
+/** A token of a person with these roles alone. */
+export const tokenWith = (name: string, ...roles: string[]): Promise<string> =>
+  personToken({ addr: lab.place.vaultAddr, rootToken: String(lab.env.LAB_ROOT_TOKEN) }, name, roles);
+
+/** Fills in the dialog of the danger button, up to its last button. */
+export async function fillReset(page: Page, tenant: LabTenant, incident: string): Promise<void> {
+  await page.goto(`/tenants/${tenant.id}`);
+  await page.getByText("Emergency reset", { exact: true }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel("Incident id").fill(incident);
+  await dialog.getByLabel("Reason").fill("a test");
+  await dialog.getByLabel(`Type ${tenant.id} to confirm`).fill(tenant.id);
+}
+
+export const resetNow = (page: Page) => page.getByRole("dialog").getByRole("button", { name: "Reset now" });
+
+/** Starts a reset and returns its run's address. */
+export async function startReset(page: Page, tenant: LabTenant, incident: string): Promise<string> {
+  await fillReset(page, tenant, incident);
+  await resetNow(page).click();
+  await page.waitForURL("**/runs/*");
+  return page.url();
+}
+
+/** Waits for the new password, shows it, and returns it as it stands on the page. */
+export async function showPassword(page: Page): Promise<string> {
+  await page.getByRole("button", { name: "Show the new password" }).click();
+  const password = page.locator('[data-field="password"]');
+  await password.waitFor();
+  return (await password.textContent()) ?? "";
+}
+
+/** All that the page holds, seen or not. */
+export const sourceOf = (page: Page): Promise<string> =>
+  page.evaluate(
+    () => document.documentElement.outerHTML + JSON.stringify({ ...localStorage, ...sessionStorage }),
+  );
+
+export const state = (page: Page) => page.locator("#run-live .state");
+
+/** A console in this process, where what takes 15 minutes can be made short. End it. */
+export async function shortConsole(limits: Partial<Limits>) {
+  const env = { ...lab.env, VAULT_TOKEN: undefined };
+  const settings = loadSettings(env);
+  const address = { host: "127.0.0.1", port: 0, tls: undefined };
+  const served = await startConsole({
+    settings,
+    env,
+    address,
+    tls: undefined,
+    limits: { ...LIMITS, ...limits },
+  });
+  return {
+    url: served.url.replace(/\/$/, ""),
+    end: () => served.end(async () => {}),
+  };
+}
+
+/** Nothing that was secret stands in what the console wrote. */
+export function expectSilent(written: string, ...secrets: string[]): void {
+  expect(written).toContain("The console is at");
+  for (const secret of secrets) expect(written).not.toContain(secret);
+}
