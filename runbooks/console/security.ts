@@ -61,6 +61,8 @@ function isSameOrigin(c: Context<Env>, secure: boolean): boolean {
   const site = c.req.header("sec-fetch-site");
   const origin = c.req.header("origin");
   if (site !== undefined && site !== "same-origin") return false;
+  // Where no referrer is to be told, browsers leave the origin of a form out as well: then only the site counts.
+  if (site !== undefined && origin === "null") return true;
   if (origin !== undefined && origin !== `${secure ? "https" : "http"}://${c.req.header("host")}`)
     return false;
   return site !== undefined || origin !== undefined;
