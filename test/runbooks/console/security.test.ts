@@ -176,6 +176,11 @@ describe("forms of other sites", () => {
     ["another origin", { origin: "https://evil.example" }],
     ["another port of this machine", { origin: "http://127.0.0.1:1" }],
     ["an origin that is hidden", { origin: "null" }],
+    ["an origin that is hidden, of another site", { origin: "null", "sec-fetch-site": "cross-site" }],
+    [
+      "another origin that claims this site",
+      { origin: "https://evil.example", "sec-fetch-site": "same-origin" },
+    ],
     ["a browser that names another site", { "sec-fetch-site": "cross-site" }],
     ["a browser that names another port of the same site", { "sec-fetch-site": "same-site" }],
     ["a browser that says nothing", {}],
