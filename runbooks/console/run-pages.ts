@@ -104,8 +104,9 @@ async function watch(stream: SSEStreamingApi, run: ConsoleRun, session: Session)
       });
       if (stream.aborted) return;
       if (session.ended.aborted) return await stream.writeSSE({ event: "signed-out", data: "" });
-      await stream.writeSSE({ event: "update", data: JSON.stringify(await updateOf(run, session)) });
-      if (run.ended !== undefined) return;
+      const update = await updateOf(run, session);
+      await stream.writeSSE({ event: "update", data: JSON.stringify(update) });
+      if (update.ended) return;
       await next;
       await stream.sleep(TOGETHER_MS);
     }

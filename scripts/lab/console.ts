@@ -15,20 +15,21 @@ export interface RunningConsole {
   end(signal?: NodeJS.Signals): Promise<number | null>;
 }
 
+const MAIN = join(REPOSITORY, "runbooks", "main.ts");
+
 /** Milliseconds in which it has to answer: a busy machine takes its time. */
 const START_MS = 60_000;
 
 /**
- * Starts `runbook console` without anybody's token in its environment: people bring their own. It can't outlive this
+ * Starts `runbook console`, or another command that serves one, without anybody's token in its environment: people bring their own. It can't outlive this
  * process. Throws with what it wrote if it ends at once.
  */
 export async function startConsole(
   lab: OpenLab,
-  options: { env?: Record<string, string | undefined>; flags?: readonly string[] } = {},
+  options: { env?: Record<string, string | undefined>; command?: readonly string[] } = {},
 ): Promise<RunningConsole> {
-  const { env, flags = ["--port", "0"] } = options;
-  const main = join(REPOSITORY, "runbooks", "main.ts");
-  const child = spawn("setpriv", ["--pdeathsig", "KILL", "--", main, "console", ...flags], {
+  const { env, command = [MAIN, "console", "--port", "0"] } = options;
+  const child = spawn("setpriv", ["--pdeathsig", "KILL", "--", ...command], {
     env: { ...lab.env, VAULT_TOKEN: undefined, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });

@@ -1,11 +1,11 @@
 // The console as a person uses it: in a browser, by what he reads there.
-import type { Page } from "playwright-core";
+import { join } from "node:path";
+import type { Locator, Page } from "playwright-core";
 import { expect } from "vitest";
-import { LIMITS, type Limits } from "../../runbooks/console/context.ts";
-import { startConsole } from "../../runbooks/console/server.ts";
-import { loadSettings } from "../../runbooks/lib/settings.ts";
+import type { Limits } from "../../runbooks/console/context.ts";
 import type { LabTenant } from "../../scripts/lab/tenants.ts";
 import { personToken } from "../../scripts/lab/vault.ts";
+import { openConsole } from "./browser.ts";
 import { lab } from "./lab.ts";
 
 /** Signs in by a token; by default that of the person who may do everything day-to-day. */
@@ -27,10 +27,14 @@ export const tokenWith = (name: string, ...roles: string[]): Promise<string> =>
 export async function fillReset(page: Page, tenant: LabTenant, incident: string): Promise<void> {
   await page.goto(`/tenants/${tenant.id}`);
   await page.getByText("Emergency reset", { exact: true }).click();
-  const dialog = page.getByRole("dialog");
-  await dialog.getByLabel("Incident id").fill(incident);
-  await dialog.getByLabel("Reason").fill("a test");
-  await dialog.getByLabel(`Type ${tenant.id} to confirm`).fill(tenant.id);
+  await fillIn(page.getByRole("dialog"), tenant, incident);
+}
+
+/** The form of the reset, in the dialog or on its own page. */
+export async function fillIn(form: Locator, tenant: LabTenant, incident: string): Promise<void> {
+  await form.getByLabel("Incident id").fill(incident);
+  await form.getByLabel("Reason").fill("a test");
+  await form.getByLabel(`Type ${tenant.id} to confirm`).fill(tenant.id);
 }
 
 export const resetNow = (page: Page) => page.getByRole("dialog").getByRole("button", { name: "Reset now" });
@@ -51,6 +55,17 @@ export async function showPassword(page: Page): Promise<string> {
   return (await password.textContent()) ?? "";
 }
 
+/** Asks for the new password as the page's script does, button or not. */
+export const takePassword = (page: Page): Promise<{ status: number; text: string }> =>
+  page.evaluate(async () => {
+    const csrf = document.querySelector<HTMLMetaElement>('meta[name="csrf"]')?.content ?? "";
+    const answer = await fetch(`${location.pathname}/credential`, {
+      method: "POST",
+      headers: { "x-csrf": csrf },
+    });
+    return { status: answer.status, text: await answer.text() };
+  });
+
 /** All that the page holds, seen or not. */
 export const sourceOf = (page: Page): Promise<string> =>
   page.evaluate(
@@ -59,23 +74,11 @@ export const sourceOf = (page: Page): Promise<string> =>
 
 export const state = (page: Page) => page.locator("#run-live .state");
 
-/** A console in this process, where what takes 15 minutes can be made short. End it. */
-export async function shortConsole(limits: Partial<Limits>) {
-  const env = { ...lab.env, VAULT_TOKEN: undefined };
-  const settings = loadSettings(env);
-  const address = { host: "127.0.0.1", port: 0, tls: undefined };
-  const served = await startConsole({
-    settings,
-    env,
-    address,
-    tls: undefined,
-    limits: { ...LIMITS, ...limits },
+/** A console where what takes 15 minutes takes less. */
+export const shortConsole = (limits: Partial<Limits>) =>
+  openConsole({
+    command: [process.execPath, join(import.meta.dirname, "short-console.ts"), JSON.stringify(limits)],
   });
-  return {
-    url: served.url.replace(/\/$/, ""),
-    end: () => served.end(async () => {}),
-  };
-}
 
 /** Nothing that was secret stands in what the console wrote. */
 export function expectSilent(written: string, ...secrets: string[]): void {
