@@ -42,7 +42,7 @@ export class Refusals {
 
   #of(name: string | undefined, address: string): [RateLimiterMemory, string][] {
     const named: [RateLimiterMemory, string][] =
-      name === undefined ? [] : [[this.#byName, name.toLowerCase()]];
+      name === undefined ? [] : [[this.#byName, name.toLowerCase().slice(0, 128)]];
     return [[this.#byAddress, address], ...named, [this.#all, ""]];
   }
 }

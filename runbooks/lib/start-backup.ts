@@ -6,14 +6,14 @@ import type { Settings } from "./settings.ts";
 
 /** Starts the backup that the settings name, if any. Returns what went wrong, in a sentence; undefined: nothing. */
 export async function startBackup(
-  run: Pick<Run<unknown>, "change">,
+  run: Pick<Run<unknown>, "change" | "env">,
   settings: Settings,
 ): Promise<string | undefined> {
   const command = settings.backup.after_response;
   if (command === undefined) return undefined;
   const result = await run.change(
     `start a backup of Vault: ${command.join(" ")}`,
-    () => $({ quiet: true, nothrow: true, stdio: ["ignore", "pipe", "pipe"] })`${command}`,
+    () => $({ env: run.env, quiet: true, nothrow: true, stdio: ["ignore", "pipe", "pipe"] })`${command}`,
   );
   if (result === undefined || result.exitCode === 0) return undefined;
   const said = redact(result.stderr.trim().split("\n").at(-1) ?? "");

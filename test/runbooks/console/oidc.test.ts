@@ -1,79 +1,22 @@
-// Signing in at an identity provider, against a real one: Vault can be that, too. A person's browser is played by hand:
-// the provider's own page is Vault's web interface, behind which is one request.
+// Signing in at an identity provider, against a real one. A person's browser is played by hand.
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import type { DevVault } from "../../stacks/dev-vault.ts";
-import {
-  type Client,
-  type OpenedConsole,
-  openConsole,
-  PASSWORD,
-  preparedVault,
-  tokensOf,
-} from "./open-console.ts";
+import { beProvider, type Provider } from "./be-provider.ts";
+import { type Client, type OpenedConsole, openConsole, preparedVault, tokensOf } from "./open-console.ts";
 
 let vault: DevVault;
 let opened: OpenedConsole;
-/** What the person has at the provider. */
-let person: string;
+let provider: Provider;
 
 beforeAll(async () => {
   vault = await preparedVault();
   opened = await openConsole(vault, { refusalMs: 1, refusals: { name: 99, address: 99, all: 99 } });
-  person = await beProvider();
+  provider = await beProvider(vault, opened.served.url);
 });
 afterAll(async () => {
   await opened[Symbol.asyncDispose]();
   await vault[Symbol.asyncDispose]();
 });
-
-const root = async (method: string, path: string, body?: unknown) => {
-  const { status, body: said } = await vault.call(vault.rootToken, method, path, body);
-  if (status >= 400) throw new Error(`${path}: ${JSON.stringify(said)}`);
-  return said;
-};
-
-/** Makes Vault a provider that knows the group `admins`, and a login `people` as the platform stack makes it. */
-async function beProvider(): Promise<string> {
-  const callback = new URL("/oidc/callback", opened.served.url).href;
-  const login = await root("POST", "auth/userpass/login/alice", { password: PASSWORD });
-  const token = login.auth?.client_token ?? "";
-  const entity = (await vault.call(token, "GET", "auth/token/lookup-self")).body.data?.entity_id;
-  await root("POST", `identity/entity/id/${entity}`, { metadata: { email: "alice@people.example" } });
-  await root("POST", "identity/group", { name: "admins", member_entity_ids: [entity] });
-  const template =
-    '{"email": {{identity.entity.metadata.email}}, "groups": {{identity.entity.groups.names}}}';
-  await root("POST", "identity/oidc/scope/people", { template });
-  await root("POST", "identity/oidc/client/console", {
-    redirect_uris: [callback],
-    assignments: ["allow_all"],
-  });
-  await root("POST", "identity/oidc/provider/people", {
-    issuer: vault.address,
-    allowed_client_ids: ["*"],
-    scopes_supported: ["people"],
-  });
-  const { data: client } = await root("GET", "identity/oidc/client/console");
-  await root("POST", "sys/auth/people", { type: "oidc" });
-  await root("POST", "auth/people/config", {
-    oidc_discovery_url: `${vault.address}/v1/identity/oidc/provider/people`,
-    oidc_client_id: client?.client_id,
-    oidc_client_secret: client?.client_secret,
-  });
-  const role = (name: string, groups: string, allowed_redirect_uris: string[]) =>
-    root("POST", `auth/people/role/${name}`, {
-      role_type: "oidc",
-      user_claim: "email",
-      groups_claim: "groups",
-      bound_claims: { groups },
-      oidc_scopes: ["people"],
-      token_policies: [name],
-      allowed_redirect_uris,
-    });
-  await role("platform-admin", "admins", [callback]);
-  await role("drift-reader", "somebody-else", [callback]);
-  await role("tenant-deployer", "admins", ["https://elsewhere.example/callback"]);
-  return token;
-}
 
 /** Leaves for the provider: where to, and the cookie that the browser keeps. */
 async function leave(client: Client, role = "platform-admin") {
@@ -83,14 +26,6 @@ async function leave(client: Client, role = "platform-admin") {
   return { url: url.replaceAll("&amp;", "&"), cookie, text };
 }
 
-/** The provider asks the person, who says yes: the path on which his browser comes back. */
-async function consent(url: string): Promise<string> {
-  const { search } = new URL(url);
-  const { body } = await vault.call(person, "GET", `identity/oidc/provider/people/authorize${search}`);
-  const { code, state } = body as unknown as { code: string; state: string };
-  return `/oidc/callback?${new URLSearchParams({ code, state })}`;
-}
-
 const nameAndValue = (cookie: string) => ({ cookie: cookie.split(";")[0] ?? "" });
 
 test("a person signs in with the role of his group, as himself, and his token is revoked at the end", async () => {
@@ -98,7 +33,7 @@ test("a person signs in with the role of his group, as himself, and his token is
   expect((await client.get("/sign-in")).text).toContain("At your identity provider");
   const { url, cookie } = await leave(client);
   expect(cookie).toMatch(/^console-oidc-\d+=[\w-]+; Max-Age=300; Path=\/oidc; HttpOnly; SameSite=Lax$/);
-  const back = await client.get(await consent(url), {
+  const back = await client.get(await provider.consent(url), {
     ...nameAndValue(cookie),
     "sec-fetch-site": "cross-site",
   });
@@ -116,7 +51,7 @@ test("a person signs in with the role of his group, as himself, and his token is
 
 test("nobody is led into a login that somebody else began, and none is used twice", async () => {
   const [one, two] = [await leave(opened.client()), await leave(opened.client())];
-  const path = await consent(one.url);
+  const path = await provider.consent(one.url);
   const client = opened.client();
   for (const headers of [{}, nameAndValue(two.cookie)]) {
     const { status, headers: answered, text } = await client.get(path, headers);
@@ -125,7 +60,7 @@ test("nobody is led into a login that somebody else began, and none is used twic
     expect(text).not.toContain(new URLSearchParams(path.split("?")[1]).get("code"));
   }
   const again = await leave(client);
-  const used = await consent(again.url);
+  const used = await provider.consent(again.url);
   expect((await client.get(used, nameAndValue(again.cookie))).status).toBe(200);
   expect((await client.get(used, nameAndValue(again.cookie))).status).toBe(403);
 });
@@ -133,7 +68,7 @@ test("nobody is led into a login that somebody else began, and none is used twic
 test("a person who isn't in the role's group is refused, in Vault's words", async () => {
   const client = opened.client();
   const { url, cookie } = await leave(client, "drift-reader");
-  const { status, text } = await client.get(await consent(url), nameAndValue(cookie));
+  const { status, text } = await client.get(await provider.consent(url), nameAndValue(cookie));
   expect(status).toBe(403);
   expect(text).toContain("claim");
   expect(text).toContain("are you in the group of that role?");
