@@ -1,7 +1,7 @@
 // Signing in with a real browser, which has its own mind about cookies: by token, by password, and at an identity
 // provider of another site. On a Vault of its own, since the lab's has no such logins.
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { beProvider } from "../runbooks/console/be-provider.ts";
+import { beProvider, type Provider } from "../runbooks/console/be-provider.ts";
 import {
   type OpenedConsole,
   openConsole,
@@ -14,12 +14,14 @@ import { newPage, useBrowser } from "./browser.ts";
 useBrowser();
 let vault: DevVault;
 let opened: OpenedConsole;
+let provider: Provider;
 /** By a name under which the provider is another site. */
 let url: string;
 beforeAll(async () => {
   vault = await preparedVault();
   opened = await openConsole(vault);
   url = opened.served.url.replace("127.0.0.1", "localhost").replace(/\/$/, "");
+  provider = await beProvider(vault, url);
 });
 afterAll(async () => {
   await opened[Symbol.asyncDispose]();
@@ -56,7 +58,6 @@ test("a token is enough, and no script can read the cookie", async () => {
 });
 
 test("the identity provider's page sends a person back, who is signed in then", async () => {
-  const provider = await beProvider(vault, url);
   const page = await newPage({ url });
   await page.route(`${vault.address}/ui/**`, async (route) => {
     const back = `${url}${await provider.consent(route.request().url())}`;
