@@ -41,8 +41,13 @@ const people = z
       ]),
       z.array(z.string().min(1)).min(1),
     ),
-    /** With these, a browser login (`vault login -method=oidc`); without, an ID token is handed over. */
+    /**
+     * With these, a browser login: http://localhost:8250/oidc/callback for `vault login -method=oidc`, and
+     * http://127.0.0.1:8423/oidc/callback for the console. Without, an ID token is handed over.
+     */
     redirectUris: z.array(z.url()).default([]),
+    /** What a browser login asks for besides `openid`; many providers tell groups only to who asks for `groups`. */
+    scopes: z.array(z.string().min(1)).default(["email"]),
   })
   .refine(hasIssuer, "takes discoveryUrl or publicKeys");
 

@@ -77,7 +77,7 @@ export class Logins extends pulumi.ComponentResource {
           boundAudiences: [login.audience],
           // Vault reads a comma as "one of these".
           boundClaims: { [login.groupsClaim]: groups.join(",") },
-          ...(browser ? { allowedRedirectUris: login.redirectUris } : {}),
+          ...(browser ? { allowedRedirectUris: login.redirectUris, oidcScopes: login.scopes } : {}),
           tokenPolicies: [role],
           tokenTtl: Math.min(ttl, HOUR_S),
           tokenMaxTtl: ttl,

@@ -116,13 +116,21 @@ describe("Vault", () => {
       people: {
         discoveryUrl: "https://id.example",
         audience: "vault",
-        redirectUris: ["http://localhost:8250/oidc/callback"],
+        redirectUris: ["http://localhost:8250/oidc/callback", "http://127.0.0.1:8423/oidc/callback"],
+        scopes: ["email", "groups"],
         roles: { "platform-admin": ["mail-admins"] },
       },
     });
     expect(program.the("vault:index/authBackend:AuthBackend", "people").inputs).toEqual({
       path: "people",
       type: "oidc",
+    });
+    expect(
+      program.the("vault:jwt/authBackendRole:AuthBackendRole", "people-platform-admin").inputs,
+    ).toMatchObject({
+      roleType: "oidc",
+      allowedRedirectUris: ["http://localhost:8250/oidc/callback", "http://127.0.0.1:8423/oidc/callback"],
+      oidcScopes: ["email", "groups"],
     });
     expect(JSON.stringify(program.resources)).not.toMatch(/clientSecret/i);
   });
