@@ -8,7 +8,7 @@ import { z } from "zod";
 import { messageOf, RunbookError } from "../lib/errors.ts";
 import type { Console, Env } from "./context.ts";
 import { type Html, page } from "./layout.ts";
-import { type Credentials, Login, vaultFor } from "./vault-login.ts";
+import { type Credentials, fetched, Login, vaultFor } from "./vault-login.ts";
 
 /** Roles that do something here; the platform stack says which groups hold them. */
 const ROLES = ["platform-admin", "incident-responder", "tenant-deployer", "drift-reader"] as const;
@@ -90,7 +90,7 @@ export class Oidc {
       throw refused(messageOf(error).replaceAll(`?${query}`, ""));
     });
     if (answer === undefined) throw refused("Vault has no login at an identity provider any more");
-    return { token: answer.auth.client_token, fetched: true };
+    return fetched(answer);
   }
 
   async #begin(c: Context<Env>, role: string, nonce: string): Promise<string> {

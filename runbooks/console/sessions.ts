@@ -6,6 +6,8 @@ import { RunbookError } from "../lib/errors.ts";
 import { registerSecret } from "../lib/redact.ts";
 import type { Settings } from "../lib/settings.ts";
 import { Vault } from "../lib/vault.ts";
+import { Renewal } from "./renewal.ts";
+import type { Credentials } from "./vault-login.ts";
 
 export interface Session {
   /** In the cookie. */
@@ -25,8 +27,8 @@ export interface Session {
 
 interface Open extends Session {
   readonly controller: AbortController;
-  /** Whether the console got the token from Vault; one that was pasted in is the person's own to revoke. */
-  readonly fetched: boolean;
+  /** For a token that the console got from Vault; one that was pasted in is the person's own, to revoke as well. */
+  readonly renewal: Renewal | undefined;
   timer: NodeJS.Timeout | undefined;
 }
 
@@ -52,7 +54,7 @@ export class Sessions {
   }
 
   /** @throws RunbookError as a runbook with this token: foreign or sealed Vault, a root token, one that isn't valid. */
-  async begin(token: string, fetched: boolean): Promise<Session> {
+  async begin({ token, fetched }: Credentials): Promise<Session> {
     registerSecret(token);
     const env = { ...this.#env, VAULT_TOKEN: token };
     const vault = await Vault.connect(this.#settings, { env });
@@ -67,7 +69,7 @@ export class Sessions {
       lacks,
       ended: controller.signal,
       controller,
-      fetched,
+      renewal: fetched === undefined ? undefined : new Renewal(vault, fetched),
       timer: undefined,
     };
     this.#open.set(session.id, session);
@@ -83,6 +85,7 @@ export class Sessions {
   touch({ id }: Session): void {
     const session = this.#open.get(id);
     if (session === undefined) return;
+    void session.renewal?.ifDue();
     clearTimeout(session.timer);
     session.timer = setTimeout(() => this.end(session), this.#idleMs).unref();
   }
@@ -93,7 +96,7 @@ export class Sessions {
     this.#open.delete(id);
     clearTimeout(session.timer);
     session.controller.abort();
-    if (!session.fetched) return;
+    if (session.renewal === undefined) return;
     const revoking = this.#revoke(session).finally(() => this.#revoking.delete(revoking));
     this.#revoking.add(revoking);
   }

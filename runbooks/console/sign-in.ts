@@ -82,8 +82,7 @@ function attempt(
   login: () => Promise<Credentials>,
 ): Promise<Response> {
   return guarded(c, tools, name, async (forgive) => {
-    const { token, fetched } = await login();
-    beginSession(c, tools.console, await tools.console.sessions.begin(token, fetched));
+    beginSession(c, tools.console, await tools.console.sessions.begin(await login()));
     await forgive();
     // From the identity provider it is another site that leads here, and a redirect would still count as its own.
     return c.req.method === "GET" ? onwards(c, "/", "Signed in") : c.redirect("/", 303);

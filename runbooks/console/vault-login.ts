@@ -8,8 +8,8 @@ import type { Console } from "./context.ts";
 
 export interface Credentials {
   readonly token: string;
-  /** The console got it from Vault, and revokes it at the end. */
-  readonly fetched: boolean;
+  /** Of a token that the console got from Vault, and revokes at the end: seconds for which it lives. */
+  readonly fetched: number | undefined;
 }
 
 /** Service, batch and recovery tokens, of Vault 1.10 on and before; also within a namespace. */
@@ -34,7 +34,7 @@ export async function byToken(console: Console, pasted: string): Promise<Credent
     }
     throw error;
   });
-  return { token, fetched: false };
+  return { token, fetched: undefined };
 }
 
 /** Vault's userpass method. @throws RunbookError (3), the same for a wrong name and a wrong password. */
@@ -46,7 +46,7 @@ export async function byPassword(console: Console, name: string, password: strin
   const answer = await vault.write(path, { password }, Login).catch((error: unknown) => {
     throw isRefusal(error) ? wrong : error;
   });
-  return { token: answer.auth.client_token, fetched: true };
+  return fetched(answer);
 }
 
 /** Vault's 400 and 403: it was there, and said no. */
@@ -64,4 +64,11 @@ export async function vaultFor({ settings, env }: Console, token: string): Promi
 const refused = (message: string, next: string): RunbookError =>
   new RunbookError(message, { exit: "permission", next });
 
-export const Login = z.object({ auth: z.object({ client_token: z.string().min(1) }) });
+export const Login = z.object({
+  auth: z.object({ client_token: z.string().min(1), lease_duration: z.number() }),
+});
+
+export const fetched = ({ auth }: z.output<typeof Login>): Credentials => ({
+  token: auth.client_token,
+  fetched: auth.lease_duration,
+});

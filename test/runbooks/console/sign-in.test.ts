@@ -157,6 +157,23 @@ describe("a session", () => {
     expect(late).toMatchObject({ status: 401, text: "signed out" });
   });
 
+  test("outlives its token's hour while the person is at work, and not for longer than the role allows", async () => {
+    const times = { token_ttl: "2s", token_max_ttl: "6s", token_policies: ["platform-admin"] };
+    await vault.call(vault.rootToken, "POST", "auth/userpass/users/bob", { password: PASSWORD, ...times });
+    await using opened = await openConsole(vault);
+    const client = opened.client();
+    const { headers } = await client.post("/sign-in/password", { name: "bob", password: PASSWORD });
+    client.cookie = String(headers["set-cookie"]?.[0]).split(";")[0] ?? "";
+    const begin = performance.now();
+    const statuses: number[] = [];
+    while (performance.now() - begin < 4_000) {
+      statuses.push((await client.get("/respond")).status);
+      await sleep(300);
+    }
+    expect(new Set(statuses)).toEqual(new Set([200]));
+    await vi.waitFor(async () => expect((await client.get("/respond")).status).toBe(403), 6_000);
+  });
+
   test("another sign-in in the same browser ends the one before", async () => {
     await using opened = await openConsole(vault);
     const client = await opened.client().signIn(await admin());
