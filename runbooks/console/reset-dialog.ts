@@ -17,6 +17,7 @@ interface Typed {
 export function resetButton(session: Session, tenant: TenantId): Html {
   return html`<a href="/tenants/${tenant}/reset" class="danger button" data-opens="reset-dialog">Emergency reset</a>
 <dialog id="reset-dialog" aria-labelledby="reset-title">
+<h2 id="reset-title">Emergency reset of ${tenant}</h2>
 ${form(session, tenant)}
 </dialog>`;
 }
@@ -28,7 +29,7 @@ export function resetPages(app: App, console: Console): void {
     return page(
       c,
       { title: `Emergency reset of ${tenant}`, active: "/" },
-      form(c.get("session"), tenant as TenantId),
+      wholePage(c.get("session"), tenant as TenantId),
     );
   });
   app.post("/tenants/:tenant/reset", async (c) => {
@@ -56,10 +57,13 @@ export function resetPages(app: App, console: Console): void {
     } catch (error) {
       if (!(error instanceof RunbookError) || error.exitCode !== EXIT.usage) throw error;
       const title = `Emergency reset of ${tenant}`;
-      return page(c, { title, active: "/" }, form(session, tenant as TenantId, { typed, error }), 400);
+      return page(c, { title, active: "/" }, wholePage(session, tenant as TenantId, { typed, error }), 400);
     }
   });
 }
+
+const wholePage = (...given: Parameters<typeof form>): Html =>
+  html`<h1>Emergency reset of ${given[1]}</h1>${form(...given)}`;
 
 function form(
   session: Session,
@@ -67,7 +71,6 @@ function form(
   { typed, error }: { typed?: Typed; error?: RunbookError } = {},
 ): Html {
   return html`<form method="post" action="/tenants/${tenant}/reset" class="reset" data-once>
-<h2 id="reset-title">Emergency reset of ${tenant}</h2>
 <p>A new password is set at once, the old one is proven dead, open connections end. Mail goes on.</p>
 ${error === undefined ? "" : problem(error.message, error.next)}
 ${formMarks(session)}

@@ -10,9 +10,12 @@ const FEW = 12;
 /** Lines of a list before the rest is only counted. */
 const MOST = 12;
 
-/** What the design promises: data that may be lost, with the time a backup takes, and how often one is restored. */
-const YOUNG_MS = (24 * 60 + 15) * 60_000;
-const RESTORED_MS = 35 * 86_400_000;
+/** What the design promises of backups: data that may be lost, with the time a backup takes, and how often one is restored. */
+export const PROMISED_BACKUP = { youngMs: (24 * 60 + 15) * 60_000, restoredMs: 35 * 86_400_000 };
+
+/** Whether something that is due every so many milliseconds is overdue. */
+export const isLate = (time: string, mostMs: number, now = new Date()): boolean =>
+  now.getTime() - Date.parse(time) > mostMs;
 
 export function statusText(status: Status, now = new Date()): string {
   const { tenants, backups, drill, notices, unfinished, unknown } = status;
@@ -100,15 +103,15 @@ const loginText = ({ login }: TenantStatus): string => LOGIN[login];
 const markText = ({ marked }: TenantStatus): string => (marked === null ? "-" : `COMPROMISED (${marked})`);
 
 function backupLines({ as_of, restored_at, opened, all }: BackupStatus, now: Date): string[] {
-  const late = (time: string, most: number) => (now.getTime() - Date.parse(time) > most ? "  TOO OLD" : "");
+  const late = (time: string, most: number) => (isLate(time, most, now) ? "  TOO OLD" : "");
   return [
     `  ${all} stored, ${opened} opened${opened < all ? ": npx runbook verify-backup --date all" : ""}`,
     as_of === null
       ? "  NONE WAS OPENED: npx runbook backup-vault && npx runbook verify-backup"
-      : `  the newest opened is as of ${as_of}, ${ago(as_of, now)}${late(as_of, YOUNG_MS)}`,
+      : `  the newest opened is as of ${as_of}, ${ago(as_of, now)}${late(as_of, PROMISED_BACKUP.youngMs)}`,
     restored_at === null
       ? "  NONE WAS PROVEN BY RESTORING IT: npx runbook verify-backup --restore"
-      : `  last proven by restoring it ${ago(restored_at, now)}${late(restored_at, RESTORED_MS)}`,
+      : `  last proven by restoring it ${ago(restored_at, now)}${late(restored_at, PROMISED_BACKUP.restoredMs)}`,
   ];
 }
 
