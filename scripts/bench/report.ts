@@ -1,6 +1,7 @@
 // What the benchmarks found, as tables for people.
 
 import { LEAST_RATIO, MOST_MIB, type Row, within } from "./backup.ts";
+import { CONSOLE_PROMISED, type ConsoleReport } from "./console.ts";
 import { DRIFT_RATIO, type DriftReport } from "./drift.ts";
 import { RESET_RATIO, type ResetReport } from "./reset.ts";
 import { PROMISED, type ResponseReport } from "./response.ts";
@@ -74,6 +75,23 @@ shell loop                    ${perTenant.toFixed(1)} s a tenant, measured on ${
 throughput                    ${ratio.toFixed(1)} times the shell loop's
 ${ratio >= PROMISED.throughput ? "KEPT" : "MISSED"}: at least ${PROMISED.throughput} times
 ${peakMb < PROMISED.peakMb ? "KEPT" : "MISSED"}: under ${PROMISED.peakMb} MB
+`;
+}
+
+export function consoleText({ tenants, pageMs, paintMs, fill, open }: ConsoleReport): string {
+  const ms = (values: readonly number[]) => `${Math.round(median(values))} ms`;
+  const worst = Math.round(Math.max(...pageMs));
+  const { firstPageMs, readsPerSecond } = CONSOLE_PROMISED;
+  const rate = open.reads / open.seconds;
+  return `
+${tenants} tenants
+
+first page, to its last byte     ${ms(pageMs)} in the middle of ${pageMs.length}, ${worst} ms at most
+first page, seen in a browser    ${ms(paintMs)} in the middle of ${paintMs.length}
+filling an open page             ${fill.reads} reads of Vault in ${fill.seconds.toFixed(1)} s, once
+leaving it open                  ${rate.toFixed(1)} reads of Vault a second, over ${open.seconds} s
+${median(pageMs) < firstPageMs ? "KEPT" : "MISSED"}: the first page in less than ${firstPageMs} ms
+${rate <= readsPerSecond ? "KEPT" : "MISSED"}: at most ${readsPerSecond} reads a second
 `;
 }
 
