@@ -418,7 +418,7 @@ describe("hostile text", () => {
       const page = await signedIn();
       await expectInert(page, `/tenants/${GLOBEX.id}`);
       await expectInert(page, "/incidents");
-      await page.getByText("1 notices wait").waitFor();
+      await page.getByText("1 notice waits").waitFor();
       await expectInert(page, "/drills");
     } finally {
       rmSync(file);

@@ -26,9 +26,6 @@ const WORDS: Record<string, (details: Details) => string> = {
   break_glass_used: () => "A root token was used",
 };
 
-/** Events that say nothing about an incident: a run's end, the daily backup. */
-export const isRoutine = ({ event }: Pick<AuditEvent, "event">): boolean => !Object.hasOwn(WORDS, event);
-
 export const inWords = ({ event, details }: Pick<AuditEvent, "event" | "details">): string =>
   (Object.hasOwn(WORDS, event) ? WORDS[event] : undefined)?.(details) ?? event.replaceAll("_", " ");
 
