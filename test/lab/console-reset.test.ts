@@ -77,7 +77,7 @@ describe("the emergency reset", { timeout: 120_000 }, () => {
     await startReset(page, GLOBEX, newIncident("copied"));
     const password = await showPassword(page);
     await page.getByRole("button", { name: "Copy password" }).click();
-    expect(await page.evaluate(() => navigator.clipboard.readText())).toBe(password);
+    expect(await page.evaluate("navigator.clipboard.readText()")).toBe(password);
     await page.locator("#run-live .state", { hasText: DONE }).waitFor();
     await page.goto("/runs");
     await page.goBack();

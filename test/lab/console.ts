@@ -56,20 +56,19 @@ export async function showPassword(page: Page): Promise<string> {
 }
 
 /** Asks for the new password as the page's script does, button or not. */
-export const takePassword = (page: Page): Promise<{ status: number; text: string }> =>
-  page.evaluate(async () => {
-    const csrf = document.querySelector<HTMLMetaElement>('meta[name="csrf"]')?.content ?? "";
-    const answer = await fetch(`${location.pathname}/credential`, {
-      method: "POST",
-      headers: { "x-csrf": csrf },
-    });
-    return { status: answer.status, text: await answer.text() };
-  });
+export async function takePassword(page: Page): Promise<{ status: number; text: string }> {
+  const csrf = await page.locator('meta[name="csrf"]').getAttribute("content");
+  const options = JSON.stringify({ method: "POST", headers: { "x-csrf": csrf } });
+  const ask = `fetch(location.pathname + "/credential", ${options})`;
+  return page.evaluate(
+    `${ask}.then(async (answer) => ({ status: answer.status, text: await answer.text() }))`,
+  );
+}
 
 /** All that the page holds, seen or not. */
 export const sourceOf = (page: Page): Promise<string> =>
   page.evaluate(
-    () => document.documentElement.outerHTML + JSON.stringify({ ...localStorage, ...sessionStorage }),
+    "document.documentElement.outerHTML + JSON.stringify({ ...localStorage, ...sessionStorage })",
   );
 
 export const state = (page: Page) => page.locator("#run-live .state");

@@ -23,6 +23,7 @@ beforeAll(async () => {
   writeFileSync(join(folder, "recovery.yaml"), `vault: {addr: 'http://127.0.0.1:${port}'}\n`);
 });
 afterAll(() => {
+  for (const { child } of started) child.kill("SIGKILL");
   vault.close();
   rmSync(folder, { recursive: true });
 });
@@ -32,7 +33,12 @@ const env = {
   VAULT_ADDR: "",
   VAULT_TOKEN: "hvs.somebody-else",
 };
-const start = (...args: string[]) => new Running(MAIN, ["console", ...args], { env });
+const started: Running[] = [];
+function start(...args: string[]): Running {
+  const running = new Running(MAIN, ["console", ...args], { env });
+  started.push(running);
+  return running;
+}
 
 describe("where it listens", () => {
   test.each(["0.0.0.0", "::", "192.0.2.1", "console.example", "127.0.0.1.example", "::ffff:192.0.2.1"])(
