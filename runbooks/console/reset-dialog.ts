@@ -8,6 +8,9 @@ import { formMarks, typedIn } from "./form.ts";
 import { type Html, page, problem } from "./layout.ts";
 import type { Session } from "./sessions.ts";
 
+/** Rotates although the incident had its rotation. */
+export const AGAIN = "--again";
+
 interface Typed {
   readonly incident: string;
   readonly reason: string;
@@ -36,7 +39,7 @@ export function resetPages(app: App, console: Console): void {
     const session = c.get("session");
     const tenant = c.req.param("tenant");
     if (tenantIdProblem(tenant) !== undefined) return c.notFound();
-    const { name, once, ...typed } = await typedIn(c, "incident", "reason", "name", "once");
+    const { name, again, once, ...typed } = await typedIn(c, "incident", "reason", "name", "again", "once");
     try {
       if (name !== tenant) {
         throw new RunbookError(`The name that was typed is not ${tenant}`, {
@@ -46,7 +49,12 @@ export function resetPages(app: App, console: Console): void {
       }
       const run = await console.runs.start(session, {
         runbook: "emergency-reset",
-        args: [`--tenant=${tenant}`, `--incident=${typed.incident}`, `--reason=${typed.reason}`],
+        args: [
+          `--tenant=${tenant}`,
+          `--incident=${typed.incident}`,
+          `--reason=${typed.reason}`,
+          ...(again === "yes" ? [AGAIN] : []),
+        ],
         title: `Emergency reset of ${tenant}, ${typed.incident}`,
         tenant,
         incident: typed.incident,
@@ -80,6 +88,7 @@ ${formMarks(session)}
 <label for="reason">Reason</label>
 <input id="reason" name="reason" required maxlength="500" autocomplete="off" value="${typed?.reason ?? ""}" aria-describedby="reason-hint">
 <p class="hint" id="reason-hint">One line. It is audited and sent to the security team.</p>
+<label class="choice"><input type="checkbox" name="again" value="yes"> Rotate once more, if this incident had its reset before</label>
 <label for="name">Type <strong>${tenant}</strong> to confirm</label>
 <input id="name" name="name" required pattern="${tenant}" title="${tenant}" autocomplete="off" spellcheck="false" autocapitalize="none">
 <div class="actions">

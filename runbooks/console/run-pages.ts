@@ -4,6 +4,7 @@ import { type SSEStreamingApi, streamSSE } from "hono/streaming";
 import { RunbookError } from "../lib/errors.ts";
 import type { App, Console } from "./context.ts";
 import { fragment, page } from "./layout.ts";
+import { AGAIN } from "./reset-dialog.ts";
 import {
   credentialView,
   displayFor,
@@ -36,6 +37,8 @@ export function runPages(app: App, console: Console): void {
       { title: run.wanted.title, active: "/runs", scripts: ["run.js"] },
       html`${runHead(run)}
 ${credentialView(run, session)}
+<div id="run-lost" class="problem" role="alert" hidden><p>The console doesn't answer. What stands here may be past.</p>
+<p><strong>Next:</strong> start the console again where it ran. Whatever it left unfinished stands under <a href="/incidents">Incidents</a>, with a button that goes on with it.</p></div>
 <p id="run-said" class="visually-hidden" role="status"></p>
 <div id="run-live" data-events="/runs/${run.id}/events" data-ended="${String(run.ended !== undefined)}">${liveView(run, session)}</div>`,
     );
@@ -51,7 +54,9 @@ ${credentialView(run, session)}
   });
   app.post("/runs/:id/again", async (c) => {
     const { wanted } = found(console, c.req.param("id"));
-    const again = await console.runs.start(c.get("session"), { ...wanted, once: "" });
+    // What was to be rotated once more was: this goes on with it.
+    const args = wanted.args.filter((word) => word !== AGAIN);
+    const again = await console.runs.start(c.get("session"), { ...wanted, args, once: "" });
     return c.redirect(`/runs/${again.id}`, 303);
   });
   app.post("/runs/:id/credential", (c) => {

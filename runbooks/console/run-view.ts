@@ -6,6 +6,9 @@ import { type Html, problem } from "./layout.ts";
 import { type ConsoleRun, commandOf } from "./runs.ts";
 import type { Session } from "./sessions.ts";
 
+/** So many stand open; more would hide what comes below. */
+const FEW_NOTES = 3;
+
 /** What the page gets at each change. */
 export interface Update {
   /** The part that changes, as HTML. */
@@ -27,7 +30,7 @@ ${steps.map(
 ${step.state === "failed" ? html`<span class="visually-hidden">failed</span>` : ""}</li>\n`,
 )}</ol>
 ${progressText === "" ? "" : html`<p class="progress">${progressText}</p>`}
-${notes.length === 0 ? "" : html`<details class="notes"><summary>Notes (${notes.length})</summary><pre tabindex="0">${notes.join("\n")}</pre></details>`}
+${notes.length === 0 ? "" : html`<details class="notes"${notes.length <= FEW_NOTES ? raw(" open") : ""}><summary>Notes (${notes.length})</summary><pre tabindex="0">${notes.join("\n")}</pre></details>`}
 ${said === undefined ? "" : problem(said.message, said.next)}
 ${resultText === "" ? "" : html`<h2>Result</h2><pre class="result" tabindex="0">${resultText}</pre>`}
 ${run.ended === undefined || run.ended.code === 0 ? "" : againForm(run, session)}`;

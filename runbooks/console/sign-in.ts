@@ -14,7 +14,10 @@ import { byPassword, byToken, type Credentials } from "./vault-login.ts";
 
 export function signInPages(app: App, console: Console): void {
   const tools: Tools = { console, refusals: new Refusals(console.limits), oidc: new Oidc(console) };
-  app.get("/sign-in", (c) => signInPage(c, tools, undefined, 200));
+  app.get("/sign-in", (c) => {
+    const ended = c.req.query("ended") !== undefined;
+    return signInPage(c, tools, ended ? "You were signed out: your session has ended." : undefined, 200);
+  });
   app.post("/sign-in/token", async (c) => {
     const { token } = await typedIn(c, "token");
     return attempt(c, tools, undefined, () => byToken(console, token));

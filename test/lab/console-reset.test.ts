@@ -103,6 +103,25 @@ describe("the emergency reset", { timeout: 120_000 }, () => {
     await expectReset(GLOBEX, was, incident);
   });
 
+  test("rotates once more for an incident only where that is asked for", async () => {
+    const page = await newPage(shared);
+    const was = await credentialOf(GLOBEX);
+    const incident = newIncident("again");
+    await signIn(page);
+    await startReset(page, GLOBEX, incident);
+    await showPassword(page);
+    await startReset(page, GLOBEX, incident);
+    await state(page).filter({ hasText: DONE }).waitFor();
+    await page.getByText("is done: only what is outstanding").waitFor();
+    await fillReset(page, GLOBEX, incident);
+    await page.getByLabel("Rotate once more").check();
+    await resetNow(page).click();
+    await page.waitForURL("**/runs/*");
+    const password = await showPassword(page);
+    await state(page).filter({ hasText: DONE }).waitFor();
+    expect((await expectReset(GLOBEX, was, incident, { versions: 2, events: 2 })).password).toBe(password);
+  });
+
   test("goes on when its tab is closed, and is found again", async () => {
     const page = await newPage(shared);
     const was = await credentialOf(GLOBEX);
@@ -173,6 +192,7 @@ describe("a server that is killed", { timeout: 120_000 }, () => {
     await startReset(page, GLOBEX, incident);
     await page.locator(".step", { hasText: "set the password of" }).waitFor();
     await console.end("SIGKILL");
+    await page.getByText("The console doesn't answer.").waitFor();
     const password = await goOn(incident);
     expect((await expectReset(GLOBEX, was, incident)).password).toBe(password);
   });
@@ -230,7 +250,7 @@ describe("time", { timeout: 120_000 }, () => {
     await signIn(page);
     const incident = newIncident("idle");
     await startReset(page, GLOBEX, incident);
-    await page.waitForURL("**/sign-in");
+    await page.waitForURL("**/sign-in?ended");
     await signIn(page);
     await page.goto("/runs");
     await page.getByRole("link", { name: incident }).click();
@@ -246,6 +266,6 @@ describe("time", { timeout: 120_000 }, () => {
     await page.goto("/drills");
     await new Promise((resolve) => setTimeout(resolve, 1_500));
     await page.clock.fastForward(31_000);
-    await page.waitForURL("**/sign-in");
+    await page.waitForURL("**/sign-in?ended");
   });
 });

@@ -6,7 +6,7 @@ if (document.body.hasAttribute("data-signed-in")) setInterval(askWhetherSignedIn
 async function askWhetherSignedIn() {
   if (document.hidden) return;
   const answer = await fetch("/session").catch(() => undefined);
-  if (answer?.status === 401) location.assign("/sign-in");
+  if (answer?.status === 401) location.assign("/sign-in?ended");
 }
 
 // A form that starts something is sent once: its button rests until the next page is there.

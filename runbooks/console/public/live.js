@@ -6,15 +6,13 @@ for (const place of document.querySelectorAll("[data-stream]")) follow(place);
 async function fill(place) {
   place.setAttribute("aria-busy", "true");
   const answer = await fetch(place.dataset.part).catch(() => undefined);
-  if (answer?.status === 403 && (await isSignedOut())) return location.assign("/sign-in");
+  if (answer?.status === 401) return location.assign("/sign-in?ended");
   if (answer?.ok) place.innerHTML = await answer.text();
   else say(place, "This part could not be read.", () => void fill(place));
   place.removeAttribute("aria-busy");
   if (location.hash !== "")
     place.querySelector(`[id="${CSS.escape(location.hash.slice(1))}"]`)?.scrollIntoView();
 }
-
-const isSignedOut = async () => (await fetch("/session").catch(() => undefined))?.status === 401;
 
 function say(place, text, again) {
   const line = document.createElement("p");

@@ -1,6 +1,7 @@
 // A run's page: what changes comes as an event and takes the old one's place. The new credential is fetched by a click,
 // stands in this page alone, and is wiped by its countdown, by its button, and when the page is left.
 const live = document.getElementById("run-live");
+const lost = document.getElementById("run-lost");
 const said = document.getElementById("run-said");
 const credential = document.getElementById("credential");
 const fields = document.getElementById("credential-fields");
@@ -24,22 +25,27 @@ function follow() {
   events = new EventSource(live.dataset.events);
   events.addEventListener("update", ({ data }) => update(JSON.parse(data)));
   events.addEventListener("signed-out", signedOut);
+  // The browser tries again by itself; meanwhile what stands here may be long past.
+  events.addEventListener("error", () => {
+    lost.hidden = ended;
+  });
 }
 
 function update(told) {
-  const openNotes = live.querySelector("details.notes")?.open ?? false;
+  const open = live.querySelector("details.notes")?.open;
   live.innerHTML = told.html;
-  if (openNotes) live.querySelector("details.notes")?.setAttribute("open", "");
+  if (open !== undefined) live.querySelector("details.notes").open = open;
   if (said.textContent !== told.said) said.textContent = told.said;
   if (!["open", "wiped"].includes(credential.dataset.display)) show(told.display, told.expires);
   ended = told.ended;
+  lost.hidden = true;
   if (ended) events.close();
 }
 
 function signedOut() {
   events.close();
   wipe();
-  location.assign("/sign-in");
+  location.assign("/sign-in?ended");
 }
 
 function show(display, expires) {

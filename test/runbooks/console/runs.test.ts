@@ -76,6 +76,18 @@ test("a run that fails says why and what to do next, and can be run again", asyn
   expect(again.headers.location).not.toBe(run);
 });
 
+test("what was to be rotated once more isn't rotated once more when that run is run again", async () => {
+  const reader = await opened.client().signIn(await vault.tokenWith("drift-reader"));
+  const csrf = await reader.csrf();
+  const form = { csrf, once: "", incident: "INC-2", reason: "a test", name: "acme", again: "yes" };
+  const run = String((await reader.post("/tenants/acme/reset", form)).headers.location);
+  expect(await ended(reader, run)).toContain("--again");
+  const again = String((await reader.post(`${run}/again`, { csrf })).headers.location);
+  const text = await ended(reader, again);
+  expect(text).toContain("--incident=INC-2");
+  expect(text).not.toContain("--again");
+});
+
 test("a person without the rights reads the runbook's own refusal", async () => {
   const reader = await opened.client().signIn(await vault.tokenWith("drift-reader"));
   const form = { csrf: await reader.csrf(), once: "", incident: "INC-1", reason: "a test", name: "acme" };
