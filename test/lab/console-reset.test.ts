@@ -260,11 +260,11 @@ describe("time", { timeout: 120_000 }, () => {
   });
 
   test("a page without a stream notices the end of its session by asking", async () => {
-    const page = await newPage(await shortConsole({ idleMs: 1_000 }));
+    const page = await newPage(await shortConsole({ idleMs: 4_000 }));
     await page.clock.install();
     await signIn(page);
     await page.goto("/drills");
-    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    await new Promise((resolve) => setTimeout(resolve, 4_500));
     await page.clock.fastForward(31_000);
     await page.waitForURL("**/sign-in?ended");
   });

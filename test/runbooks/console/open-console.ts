@@ -67,11 +67,11 @@ export interface OpenedConsole extends AsyncDisposable {
   client(): Client;
 }
 
-/** `limits` shorten what would take a test too long; nothing answers at `s3` unless a test has something there. */
+/** `limits` shorten what would take a test too long. */
 export async function openConsole(
   vault: DevVault,
   limits: Partial<Limits> = {},
-  { tls, s3 = "http://127.0.0.1:1" }: { tls?: Tls; s3?: string } = {},
+  { tls }: { tls?: Tls } = {},
 ): Promise<OpenedConsole> {
   const folder = mkdtempSync(join(tmpdir(), "console-"));
   const file = join(folder, "recovery.yaml");
@@ -83,11 +83,6 @@ export async function openConsole(
     PATH: process.env.PATH,
     HOME: folder,
     RECOVERY_CONFIG: file,
-    AWS_ENDPOINT_URL: s3,
-    AWS_REGION: "us-east-1",
-    AWS_ACCESS_KEY_ID: "test",
-    AWS_SECRET_ACCESS_KEY: "test",
-    AWS_MAX_ATTEMPTS: "1",
   };
   const address = { host: "127.0.0.1", port: 0, tls: undefined };
   const served = await startConsole({ settings: loadSettings(env), env, address, tls, limits });

@@ -17,6 +17,15 @@ afterAll(async () => {
   await vault[Symbol.asyncDispose]();
 });
 
+/** The SDK reads it from this process's own environment. */
+function s3Is(address: string): void {
+  const settings = { ENDPOINT_URL: address, REGION: "us-east-1", MAX_ATTEMPTS: "1" };
+  const login = { ACCESS_KEY_ID: "test", SECRET_ACCESS_KEY: "test" };
+  for (const [name, value] of Object.entries({ ...settings, ...login })) vi.stubEnv(`AWS_${name}`, value);
+}
+const NOWHERE = "http://127.0.0.1:1";
+s3Is(NOWHERE);
+
 let count = 0;
 const newOnce = () => `once-${count++}`;
 /** No such bucket can be reached: the run fails, in its own words. */
@@ -42,7 +51,8 @@ test("a form that is sent twice at once, or from two windows, starts one run", a
   const { port } = await new Promise<AddressInfo>((resolve) =>
     s3.listen(0, "127.0.0.1", () => resolve(s3.address() as AddressInfo)),
   );
-  await using slow = await openConsole(vault, {}, { s3: `http://127.0.0.1:${port}` });
+  s3Is(`http://127.0.0.1:${port}`);
+  await using slow = await openConsole(vault);
   const [one, two] = [await slow.client().signIn(admin), await slow.client().signIn(admin)];
   const starts = [one, one, two].map((client) => start(client, { date: "2026-01-01", once: newOnce() }));
   const runs = new Set(await Promise.all(starts));
@@ -53,6 +63,7 @@ test("a form that is sent twice at once, or from two windows, starts one run", a
   s3.close();
   for (const socket of sockets) socket.destroy();
   await ended(two, run);
+  s3Is(NOWHERE);
 });
 
 test("a form that is sent again when its run has ended leads to that run; a new form starts a new one", async () => {
@@ -99,7 +110,7 @@ test("a person without the rights reads the runbook's own refusal", async () => 
 });
 
 test("events tell of a run until it ends, and of the end of the session", async () => {
-  await using short = await openConsole(vault, { idleMs: 400 });
+  await using short = await openConsole(vault, { idleMs: 1_500 });
   const client = await short.client().signIn(admin);
   const run = await start(client, { date: "2026-01-04" });
   const { text, headers } = await client.get(`${run}/events`, { "sec-fetch-dest": "empty" });
