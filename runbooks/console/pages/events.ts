@@ -1,4 +1,5 @@
 // The audit log as pages show it: each event a line, with all of it to unfold. Whatever stands in it is text.
+import { statSync } from "node:fs";
 import { html } from "hono/html";
 import { openAudit } from "../../lib/audit.ts";
 import type { AuditEvent } from "../../lib/audit-chain.ts";
@@ -18,16 +19,22 @@ export interface Log {
   readonly problems: readonly string[];
 }
 
-const READ = new WeakMap<Console, { at: number; log: Promise<Log> }>();
+const READ = new WeakMap<Console, { at: number; print: string; log: Promise<Log> }>();
 
-/** The log, as `audit list` reads it; at most once in a few seconds, for whoever asks. @throws Error when it can't be read. */
+/** The log, as `audit list` reads it; again when it has grown, or others may have written. @throws Error when it can't be read. */
 export function readLog(console: Console): Promise<Log> {
   const last = READ.get(console);
-  if (last !== undefined && performance.now() - last.at < FRESH_MS) return last.log;
+  const print = fingerprint(console.settings.audit.log);
+  if (last !== undefined && last.print === print && performance.now() - last.at < FRESH_MS) return last.log;
   const log = readNow(console);
-  READ.set(console, { at: performance.now(), log });
+  READ.set(console, { at: performance.now(), print, log });
   log.catch(() => READ.delete(console));
   return log;
+}
+
+function fingerprint(file: string): string {
+  const found = statSync(file, { throwIfNoEntry: false });
+  return `${found?.size} ${found?.mtimeMs}`;
 }
 
 async function readNow({ settings, env }: Console): Promise<Log> {

@@ -119,8 +119,10 @@ export class Rolling<Key extends string, Value> {
   }
 
   async #read(key: Key): Promise<number> {
-    const { value, reads } = await this.#options.read(key, this.#known.get(key)?.value);
-    this.put(key, value);
+    const before = this.#known.get(key);
+    const { value, reads } = await this.#options.read(key, before?.value);
+    // What came to be known meanwhile is newer, and what was forgotten is to be read anew.
+    if (this.#known.get(key) === before) this.put(key, value);
     return reads;
   }
 

@@ -95,3 +95,29 @@ test("a value that is only a part is read again at once, after all that is still
   expect(reads.map(({ key }) => key)).toEqual([...ROWS, ...ROWS]);
   stop();
 });
+
+test("what was read by itself, or forgotten, while a read was under way isn't undone by that one's answer", async () => {
+  let answer = (_: { value: string; reads: number }) => {};
+  let asked = 0;
+  const shown = new Rolling<string, string>({
+    read: () => {
+      asked += 1;
+      return new Promise((resolve) => {
+        answer = resolve;
+      });
+    },
+  });
+  const stop = shown.watch(["a"], () => {});
+  shown.put("a", "newer");
+  answer({ value: "older", reads: 1 });
+  await pass(0);
+  expect(shown.known("a")?.value).toBe("newer");
+  await pass(1);
+  expect(asked).toBe(2);
+  shown.forget("a");
+  answer({ value: "from before", reads: 1 });
+  await pass(1);
+  expect(shown.known("a")).toBeUndefined();
+  expect(asked).toBe(3);
+  stop();
+});
