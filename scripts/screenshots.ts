@@ -116,6 +116,7 @@ async function takeAll(browser: Browser, served: RunningConsole, lab: OpenLab, o
   await picture("tenants");
 
   await page.getByRole("link", { name: "acme" }).click();
+  await page.locator(".event").first().waitFor();
   await page.getByRole("link", { name: "Emergency reset" }).click();
   await page.getByLabel("Incident id").fill(INCIDENTS[1]);
   await page.getByRole("textbox", { name: "Reason" }).fill("Laptop of an administrator stolen");
