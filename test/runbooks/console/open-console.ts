@@ -77,7 +77,7 @@ export async function openConsole(
   const file = join(folder, "recovery.yaml");
   writeFileSync(
     file,
-    `vault: {addr: '${vault.address}'}\naudit: {log: audit.jsonl}\nbackup: {bucket: backups}\n`,
+    `vault: {addr: '${vault.address}'}\naudit: {log: audit.jsonl}\nbackup: {bucket: backups, kms_key: alias/test}\n`,
   );
   const env = {
     PATH: process.env.PATH,

@@ -60,6 +60,7 @@ test("a form that is sent twice at once, or from two windows, starts one run", a
   const [run = ""] = runs;
   expect((await two.get("/runs")).text, "found again").toContain(`href="${run}"`);
   expect(await start(one, { date: "2026-01-02" }), "of another backup").not.toBe(run);
+  expect((await two.get(run)).text, "still under way").toContain('data-ended="false"');
   s3.close();
   for (const socket of sockets) socket.destroy();
   await ended(two, run);
