@@ -153,7 +153,7 @@ ${(await oidc.offered(c)) ? oidc.form() : ""}
 <h2>With a token</h2>
 <label for="token">Vault token</label>
 <input id="token" name="token" type="password" required autocomplete="off" spellcheck="false" autofocus>
-<p class="hint"><code>vault login -method=oidc -token-only</code> prints one.</p>
+<p class="hint"><code>vault print token</code> prints yours after <code>vault login</code>.</p>
 <button type="submit" class="primary">Sign in</button>
 </form>
 <form method="post" action="/sign-in/password" class="card">

@@ -66,7 +66,7 @@ document.getElementById("show-credential").addEventListener("click", async (even
   const { expires_at, ...given } = await answer.json();
   fields.replaceChildren(...Object.entries(given).flatMap(([name, value]) => row(name, value)));
   show("open", expires_at);
-  fields.querySelector("button")?.focus();
+  fields.querySelector('[data-field="password"] + button')?.focus();
 });
 
 document.getElementById("hide-credential").addEventListener("click", wipe);
