@@ -115,7 +115,7 @@ async function takeAll(browser: Browser, served: RunningConsole, lab: OpenLab, o
   await page.getByText("Logs in").nth(1).waitFor();
   await picture("tenants");
 
-  await page.getByRole("link", { name: "acme" }).click();
+  await page.getByRole("link", { name: "acme", exact: true }).click();
   await page.locator(".event").first().waitFor();
   await page.getByRole("link", { name: "Emergency reset" }).click();
   await page.getByLabel("Incident id").fill(INCIDENTS[1]);

@@ -2,10 +2,14 @@
 // is created only if absent and read back by its oldest version, so that a later overwrite or delete marker
 // neither takes effect nor goes unseen.
 import { type AuditEvent, canonicalJson } from "./audit-chain.ts";
+import { inParallel } from "./parallel.ts";
 import { openS3, type S3 } from "./s3-client.ts";
 
 const PREFIX = "audit/";
 const KEY = /^audit\/([^/]+)\/([1-9]\d*)\.json$/;
+
+/** Events fetched at a time. */
+const AT_ONCE = 16;
 
 export interface CopiedChain {
   chain: string;
@@ -19,6 +23,8 @@ export class AuditCopies {
   readonly bucket: string;
   private readonly env: NodeJS.ProcessEnv;
   private opened: Promise<S3> | undefined;
+  /** What was read before, by key and version: a version never changes, so whoever reads again asks for what is new. */
+  private readonly seen = new Map<string, Buffer>();
 
   /** Takes endpoint, region and credentials from the standard AWS_* variables. */
   constructor(bucket: string, env: NodeJS.ProcessEnv = process.env) {
@@ -50,9 +56,9 @@ export class AuditCopies {
       chains.set(id, chain);
       return chain;
     };
-    for (const [key, history] of await this.histories()) {
+    await inParallel([...(await this.histories())], AT_ONCE, async ([key, history]) => {
       const [, id, seq] = KEY.exec(key) ?? [];
-      if (id === undefined || seq === undefined) continue;
+      if (id === undefined || seq === undefined) return;
       const chain = chainOf(id);
       const oldest = history.versions.at(-1);
       const touched = history.deleted || history.versions.length > 1;
@@ -63,7 +69,7 @@ export class AuditCopies {
           why: whatHappened(key, history),
         });
       if (oldest !== undefined) chain.events.set(Number(seq), await this.get(key, oldest));
-    }
+    });
     for (const chain of chains.values()) chain.suspicious.sort((a, b) => a.seq - b.seq);
     return [...chains.values()];
   }
@@ -83,10 +89,15 @@ export class AuditCopies {
   }
 
   private async get(key: string, version: string): Promise<Buffer> {
+    const known = this.seen.get(`${key} ${version}`);
+    if (known !== undefined) return known;
     const { sdk, s3 } = await this.open();
     const VersionId = version === "null" ? undefined : version;
     const found = await s3.send(new sdk.GetObjectCommand({ Bucket: this.bucket, Key: key, VersionId }));
-    return Buffer.from((await found.Body?.transformToByteArray()) ?? []);
+    const body = Buffer.from((await found.Body?.transformToByteArray()) ?? []);
+    // In a bucket without versions the same name may get another content.
+    if (VersionId !== undefined) this.seen.set(`${key} ${version}`, body);
+    return body;
   }
 
   /** At first use. */

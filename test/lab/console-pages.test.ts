@@ -186,7 +186,7 @@ describe("a tenant", () => {
   test("shows its versions with their marks, and its history from the audit log", async () => {
     const page = await signedIn();
     const { version } = await credentialOf(GLOBEX);
-    await page.getByRole("link", { name: GLOBEX.id }).click();
+    await page.getByRole("link", { name: GLOBEX.id, exact: true }).click();
     await page.locator("#stand").getByText("Logs in").waitFor();
     const current = page.locator(".versions tr", {
       has: page.getByRole("rowheader", { name: `${version}` }),

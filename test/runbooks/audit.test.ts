@@ -7,10 +7,13 @@ import {
   ListObjectsV2Command,
   PutObjectCommand,
 } from "@aws-sdk/client-s3";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 import { AuditLog, copyBacklog, openAudit } from "../../runbooks/lib/audit.ts";
 import { canonicalJson, eventId, link } from "../../runbooks/lib/audit-chain.ts";
+import { AuditCopies } from "../../runbooks/lib/audit-copies.ts";
+import { readChains } from "../../runbooks/lib/audit-reader.ts";
 import { loadSettings } from "../../runbooks/lib/settings.ts";
+import { DoorToS3 } from "./lib/fixtures/door-to-s3.ts";
 import { Moto } from "./lib/fixtures/moto.ts";
 import { Running } from "./lib/fixtures/process.ts";
 
@@ -235,6 +238,32 @@ describe("copies in a bucket", () => {
     const deleted = await audit("verify", "--json");
     expect(deleted.json().chains[1]).toMatchObject({ events: 3, problem: { kind: "removed", seq: 1 } });
     expect(deleted.code).toBe(1);
+  });
+
+  it("are fetched once by whoever reads again and again, who still sees one that was tampered with", async () => {
+    await store("run-1", "acme", "globex");
+    const door = await DoorToS3.start(String(moto.env.AWS_ENDPOINT_URL));
+    const fetched: string[] = [];
+    door.before = ({ method, path: asked }) => {
+      if (method === "GET" && asked.includes("/audit/")) fetched.push(asked);
+      return true;
+    };
+    vi.stubEnv("AWS_ENDPOINT_URL", door.url);
+    try {
+      const copies = new AuditCopies(bucket);
+      const { store: log } = opened();
+      expect((await readChains(log, copies)).map(({ problem }) => problem)).toEqual([undefined, undefined]);
+      expect(fetched).toHaveLength(3);
+      await store("run-2", "acme");
+      expect((await readChains(log, copies))[1]?.events).toHaveLength(5);
+      expect(fetched).toHaveLength(5);
+      await moto.s3.send(new PutObjectCommand({ Bucket: bucket, Key: keyOf(2), Body: "{}" }));
+      expect((await readChains(log, copies))[1]?.problem).toMatchObject({ kind: "changed", seq: 2 });
+      expect(fetched).toHaveLength(5);
+    } finally {
+      vi.unstubAllEnvs();
+      await door.stop();
+    }
   });
 
   it("include other machines' chains, whose events count once by their id", async () => {

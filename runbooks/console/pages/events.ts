@@ -1,7 +1,7 @@
 // The audit log as pages show it: each event a line, with all of it to unfold. Whatever stands in it is text.
 import { statSync } from "node:fs";
 import { html } from "hono/html";
-import { openAudit } from "../../lib/audit.ts";
+import { type OpenedAudit, openAudit } from "../../lib/audit.ts";
 import type { AuditEvent } from "../../lib/audit-chain.ts";
 import { mergeEvents, readChains } from "../../lib/audit-reader.ts";
 import type { Console } from "../context.ts";
@@ -37,8 +37,13 @@ function fingerprint(file: string): string {
   return `${found?.size} ${found?.mtimeMs}`;
 }
 
-async function readNow({ settings, env }: Console): Promise<Log> {
-  const { store, copies } = openAudit(settings.audit, env);
+const OPENED = new WeakMap<Console, OpenedAudit>();
+
+async function readNow(console: Console): Promise<Log> {
+  const opened = OPENED.get(console) ?? openAudit(console.settings.audit, console.env);
+  // Kept, since it asks the bucket only for what it hasn't read yet.
+  OPENED.set(console, opened);
+  const { store, copies } = opened;
   const chains = await readChains(store, copies);
   const problems = chains.flatMap(({ where, problem: found }) =>
     found === undefined ? [] : [`${where}: event ${found.seq} was ${found.kind} (${found.why})`],

@@ -11,6 +11,7 @@ export function tenantRow(tenant: TenantId, look: Look | undefined): Html {
 <td class="choose"><input type="checkbox" name="tenant" value="${tenant}" aria-label="Choose ${tenant}"></td>
 <th scope="row"><a href="/tenants/${tenant}">${tenant}</a></th>
 ${cells(look)}
+<td class="acts"><a class="button quiet-danger" href="/tenants/${tenant}/reset" aria-label="Emergency reset of ${tenant}">Reset…</a></td>
 </tr>
 `;
 }

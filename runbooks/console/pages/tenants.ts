@@ -112,7 +112,7 @@ ${
           : html`No tenant's name has “${search}” in it. <a href="/">Show all</a>`
       }</p>`
     : html`<table class="tenants">
-<thead><tr><td class="choose"></td><th scope="col">Tenant</th><th scope="col">Last rotation</th><th scope="col">Marks</th><th scope="col">Login</th><th scope="col">Host</th></tr></thead>
+<thead><tr><td class="choose"></td><th scope="col">Tenant</th><th scope="col">Last rotation</th><th scope="col">Marks</th><th scope="col">Login</th><th scope="col">Host</th><td class="acts"></td></tr></thead>
 <tbody data-live>
 ${tenants.map((tenant) => tenantRow(tenant, known.known(tenant)?.value))}</tbody>
 </table>`
