@@ -165,9 +165,14 @@ describe("a dead run", { timeout: 120_000 }, () => {
     expect(await left.innerText()).toContain("left in state");
     expect(await left.innerText()).toContain(`npx runbook resume --tenant ${GLOBEX.id}`);
     await left.getByRole("button", { name: "Go on" }).click();
-    await page.getByRole("button", { name: "Show the new password" }).click();
+    const show = page.getByRole("button", { name: "Show the new password" });
+    await show.waitFor();
+    expect(await violations(page), "a run that waits for somebody").toEqual([]);
+    await show.click();
     await page.getByRole("button", { name: "Hide it now" }).click();
     await page.locator("#run-live .state-done").waitFor();
+    expect(await violations(page), "a run that is done").toEqual([]);
+    expect(await page.evaluate(layoutShift)).toBeLessThan(0.001);
     await expectReset(GLOBEX, was, incident);
     await page.getByRole("link", { name: "Incidents" }).click();
     await page

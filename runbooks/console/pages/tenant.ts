@@ -82,7 +82,7 @@ function stand({ runs }: Console, session: Session, look: Look): Html {
   const { tenant, status, host, unfinished, problem: why } = look;
   if (status === undefined) {
     return why === undefined
-      ? html`<p class="empty">${tenant} was offboarded: only its history is left.</p>`
+      ? html`<p class="empty">Vault has no password of ${tenant}: it was offboarded, or it never was there.</p>`
       : problem(why, `npx runbook check-drift --stack ${tenantStack(tenant)}`);
   }
   return html`${why === undefined ? "" : problem(why, `npx runbook check-drift --stack ${tenantStack(tenant)}`)}${underWay(runs, tenant)}${status.marked === null ? "" : problem(`The password in use is compromised: incident ${status.marked}`, "press Emergency reset, with the same incident")}
