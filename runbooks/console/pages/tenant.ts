@@ -42,7 +42,7 @@ export function tenantPages(app: App, console: Console): void {
     if (!isTenantId(tenant)) return c.notFound();
     return live(c, (send) =>
       looksOf(c.get("session")).watch([tenant], (_, { value }) =>
-        send("stand", stand(console, c.get("session"), value)),
+        send("stand", () => stand(console, c.get("session"), value)),
       ),
     );
   });

@@ -36,7 +36,7 @@ export function tenantsPages(app: App, console: Console): void {
     const tenants = asked.filter((name): name is TenantId => tenantIdProblem(name) === undefined);
     return live(c, (send) =>
       looksOf(c.get("session")).watch(tenants.slice(0, ROWS), (tenant, { value }) =>
-        send("tenant", tenantRow(tenant, value)),
+        send("tenant", () => tenantRow(tenant, value)),
       ),
     );
   });

@@ -47,14 +47,14 @@ export function watchUnfinished(
   { runs }: Console,
   session: Session,
   tenants: readonly TenantId[],
-  tell: (part: Html) => void,
+  tell: (part: () => Html) => void,
 ): () => void {
   const rotations = rotationsOf(session);
   let timer: NodeJS.Timeout | undefined;
   const soon = (): void => {
     timer ??= setTimeout(() => {
       timer = undefined;
-      tell(html`${underWay(runs)}${leftList(session, tenants, rotations)}`);
+      tell(() => html`${underWay(runs)}${leftList(session, tenants, rotations)}`);
     }, TOGETHER_MS);
   };
   const stop = rotations.watch(tenants, soon);
