@@ -8,7 +8,7 @@ import type { Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse, stringify } from "yaml";
 import { z } from "zod";
-import { openAudit } from "../../runbooks/lib/audit.ts";
+import { AuditLog } from "../../runbooks/lib/audit.ts";
 import { keepDrillReport } from "../../runbooks/lib/drill-reports.ts";
 import { Outbox } from "../../runbooks/lib/outbox.ts";
 import { loadSettings } from "../../runbooks/lib/settings.ts";
@@ -405,19 +405,16 @@ describe("hostile text", () => {
 
   test("in an audit event, a notice and a drill's report is text", async () => {
     const env = { ...process.env, ...lab.env };
-    const { store } = openAudit(loadSettings(env).audit, env);
-    const incident = newIncident("hostile");
-    await store.append({
-      event: "smtp_credentials_marked_compromised",
-      event_id: incident,
-      tenant_id: GLOBEX.id,
-      user_id: HOSTILE,
-      timestamp: new Date().toISOString(),
-      details: { incident_id: HOSTILE, reason: HOSTILE, version: HOSTILE },
-      run_id: incident,
-    });
+    const own = loadSettings(env);
+    // Without the bucket: its client reads the variables of this process. The next run brings the copies.
+    const settings = () => ({ ...own, audit: { ...own.audit, bucket: undefined } });
+    const log = new AuditLog({ settings, env, runId: newIncident("hostile"), userId: async () => HOSTILE });
+    // One that nobody else's test and no restore looks for in this log.
+    const event = "written_by_somebody";
+    await log.append({ event, tenantId: GLOBEX.id, details: { incident_id: HOSTILE, reason: HOSTILE } });
+    await log.finish();
     const notice = newNotice({ tenant_id: GLOBEX.id, incident_id: HOSTILE, subject: HOSTILE, text: HOSTILE });
-    await new Outbox(loadSettings(env), env).keep(notice);
+    await new Outbox(own, env).keep(notice);
     const file = keepDrillReport(drills, drill("2026-01-15T02:00:00Z", HOSTILE, 1));
     try {
       const page = await signedIn();
