@@ -17,7 +17,7 @@ test("automation logs in as `system`, again and again, and is an incident-respon
         secret_id: lab.variables.LAB_SYSTEM_SECRET_ID,
       }),
     );
-    expect(auth.token_policies).toEqual(["default", "incident-responder"]);
+    expect(auth.token_policies).toEqual(["incident-responder"]);
   }
   expect(lab.systemRoleId).toBe(lab.variables.LAB_SYSTEM_ROLE_ID);
   expect(lab.systemSecretId).toBe(lab.variables.LAB_SYSTEM_SECRET_ID);

@@ -61,6 +61,8 @@ describe("Vault", () => {
       "credential-prober": ["credential-prober"],
       "tenant-deployer": ["tenant-deployer"],
     });
+    // Vault reads that policy anew for each request.
+    expect(roles.filter((role) => role.tokenNoDefaultPolicy !== true)).toEqual([]);
     const bound = roles.filter((role) => role.tokenBoundCidrs !== undefined);
     expect(bound).toMatchObject([
       {

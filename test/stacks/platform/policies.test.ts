@@ -34,6 +34,11 @@ afterAll(async () => {
 });
 
 describe("every role", () => {
+  it("is one that Vault reads once, and not for each request anew, as it does with a template in it", () => {
+    for (const policy of [...ROLES.map(rolePolicy), tenantPolicyText(ACME)])
+      expect(policy).not.toContain("{{");
+  });
+
   it.each([...ROLES])(
     "%s may look itself up, ask what it may do, and not a word about others",
     async (role) => {
