@@ -19,7 +19,7 @@ import type { Vault } from "./vault.ts";
 const AT_ONCE = 128;
 
 /** Tenants of which Vault is asked at a time for what their logins need. */
-const OPENED_AT_ONCE = 12;
+const OPENED_AT_ONCE = 24;
 
 /** Milliseconds until a refused password is read again: a rotation may have been between setting and storing it. */
 const ROTATING_MS = 3_000;
