@@ -3,6 +3,7 @@
 import { createHash } from "node:crypto";
 import { type Duplex, Readable, Transform, type TransformCallback, Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
+import { setFlagsFromString } from "node:v8";
 
 /** Bytes that may wait at the end: more would cost memory, fewer would have the reader wait. */
 const WAITING = 1_048_576;
@@ -42,6 +43,12 @@ export function piped(source: Readable, stages: Duplex[], explain: (error: unkno
   // A failure that comes before anybody reads is met by whoever reads then.
   return out.on("error", () => {});
 }
+
+/**
+ * To be called before megabytes pass. They lie outside V8's heap and yet have it look through all that lives within, every
+ * 25 MiB: that took a sixth of a backup's time, on all cores. Three times as seldom leaves no more of them lying about.
+ */
+export const collectSeldom = (): void => setFlagsFromString("--heap-growing-percent=200");
 
 /** A row that fails destroys its source with the same error: so the source's own is marked. */
 class SourceFailed extends Error {

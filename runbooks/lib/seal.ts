@@ -3,7 +3,7 @@
 // everything was handed on, and whoever holds the public recovery key could sign as well.
 import { type Duplex, type Readable, Transform, type TransformCallback } from "node:stream";
 import { messageOf } from "./errors.ts";
-import { piped } from "./piped.ts";
+import { collectSeldom, piped } from "./piped.ts";
 import type { Sdk, SealKey } from "./seal-keys.ts";
 import { damaged, SealError, SealedMessage, type SealedTo } from "./sealed-message.ts";
 
@@ -23,6 +23,7 @@ export async function seal(
   keys: readonly SealKey[],
   context: SealContext,
 ): Promise<Readable> {
+  collectSeldom();
   const sdk = await import("@aws-crypto/client-node");
   const [generator, ...children] = await Promise.all(keys.map((key) => key.keyring(sdk, "seal")));
   if (generator === undefined) throw new Error("a backup is sealed to one key at least");
@@ -47,6 +48,7 @@ export async function seal(
  * @param context what the file must be about.
  */
 export async function open(source: Readable, key: SealKey, context: SealContext = {}): Promise<Readable> {
+  collectSeldom();
   const sdk = await import("@aws-crypto/client-node");
   const keyring = await key.keyring(sdk, "open");
   const message = new SealedMessage((header) => mustOpen(key, header.sealedTo));

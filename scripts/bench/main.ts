@@ -34,7 +34,7 @@ const USAGE = `Usage: npm run bench -- reset|response|backup|drift|console [flag
     --turns N       how often the page is asked for (default 7)
 
   backup          a sealed backup beside an unsealed one, to and from the same server
-    --mib N,N       sizes of the snapshots (default 256,2048)
+    --mib N,N       sizes of the snapshots that are made (default 256,2048); a real Vault has 256 MiB
 
   --dir FOLDER    on the lab that runs in this folder, and not on a fresh one; response, drift and console need one without tenants
   --json FILE     write what was measured as JSON too
@@ -82,7 +82,7 @@ async function measure(
     return { report, text: resetText(report), kept: report.ratio <= RESET_RATIO };
   }
   if (flags.what === "backup") {
-    const { rows, kept } = await benchBackup(flags.mib);
+    const { rows, kept } = await benchBackup(flags.mib, tell);
     return {
       report: { rows, promised: { peakMiB: MOST_MIB, ratio: LEAST_RATIO } },
       text: backupText(rows),

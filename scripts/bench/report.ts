@@ -26,11 +26,14 @@ ${ratio <= RESET_RATIO ? "KEPT" : "MISSED"}: at most ${RESET_RATIO}
 }
 
 export function backupText(rows: readonly Row[]): string {
-  const names = Object.keys(rows[0] ?? {});
+  const names = Object.keys(rows[0]?.figures ?? {});
   return `
-${table(names.map((name) => [name, ...rows.map((row) => `${row[name]}`)]))}
+${table([
+  ["snapshot", ...rows.map(({ snapshot }) => snapshot)],
+  ...names.map((name) => [name, ...rows.map(({ figures }) => `${figures[name]}`)]),
+])}
 
-${rows.every(within) ? "KEPT" : "MISSED"}: less than ${MOST_MIB} MiB, and at least ${LEAST_RATIO} times the rate of the same without seal and check
+${rows.every(within) ? "KEPT" : "MISSED"}: less than ${MOST_MIB} MiB, and with a real Vault at least ${LEAST_RATIO} times the rate of the same without seal and check
 `;
 }
 
