@@ -11,7 +11,7 @@ import { RunbookError } from "./lib/errors.ts";
 import { backupDateFlag } from "./lib/flag-types.ts";
 import { usage } from "./lib/flags.ts";
 import { readKeyShares } from "./lib/key-shares.ts";
-import { checkBackup, openBackup } from "./lib/open-backup.ts";
+import { checkBackup, opener } from "./lib/open-backup.ts";
 import { keepProof, proveRestore } from "./lib/prove-restore.ts";
 import type { Result } from "./lib/report.ts";
 import { firstOfMonths, openedUntil } from "./lib/retention.ts";
@@ -152,7 +152,7 @@ async function restoreOne(
   { backup, key, shares }: { backup: CatalogEntry; key: SealKey; shares: string[] },
 ): Promise<Restored> {
   const { day, manifest } = backup;
-  const archive = () => openBackup(store, key, backup);
+  const archive = opener(store, key, backup);
   const { tenants, seconds } = await proveRestore(run, { manifest, shares, archive });
   const bad = tenants.filter(({ problems }) => problems.length > 0);
   if (bad.length > 0) {

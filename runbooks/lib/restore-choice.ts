@@ -5,7 +5,7 @@ import { type Catalog, type CatalogEntry, readCatalog, restorable } from "./back
 import { automationKey, backupBucket } from "./backup-settings.ts";
 import { BackupStore } from "./backup-store.ts";
 import { RunbookError } from "./errors.ts";
-import { openBackup } from "./open-backup.ts";
+import { opener } from "./open-backup.ts";
 import type { Target } from "./restore-target.ts";
 import type { Run } from "./runbook.ts";
 import { SealedVault } from "./sealed-vault.ts";
@@ -37,7 +37,7 @@ export async function chooseBackup(run: ChoiceRun, settings: Settings, date: Bac
       `  ${one === asked ? "→" : " "} ${one.day}, as of ${one.manifest.canary.written}: ${marks.join(", ")}`,
     );
   }
-  return { asked, catalog, store, openedOf: (backup: CatalogEntry) => () => openBackup(store, key, backup) };
+  return { asked, catalog, store, openedOf: (backup: CatalogEntry) => opener(store, key, backup) };
 }
 
 /**
