@@ -5,7 +5,7 @@ import { z } from "zod";
 import type { CatalogEntry } from "./lib/backup-catalog.ts";
 import { RunbookError } from "./lib/errors.ts";
 import { backupDateFlag } from "./lib/flag-types.ts";
-import { readKeyShares } from "./lib/key-shares.ts";
+import { opensItself, readKeyShares } from "./lib/key-shares.ts";
 import type { Result } from "./lib/report.ts";
 import type { NewLogin } from "./lib/restore-access.ts";
 import { chooseBackup, reach, unfinishedIn } from "./lib/restore-choice.ts";
@@ -61,8 +61,7 @@ export default defineRunbook({
       if (seen?.state === "live" && seen.contents.halfRestored === undefined) mayOverwrite(run, sealed, seen);
     });
     const { initialized } = await sealed.status();
-    if (!initialized && asked.manifest.seal_type === "shamir")
-      await requireThrowawayVault(run, asked.manifest);
+    if (!initialized && !opensItself(asked.manifest)) await requireThrowawayVault(run, asked.manifest);
     const shares = await readKeyShares(run, asked.manifest);
     await openIfSealed(run, sealed, asked.manifest, shares);
     const look = ({ manifest }: CatalogEntry) => lookAtTarget({ ...looking, shares, manifest });
@@ -80,7 +79,7 @@ export default defineRunbook({
     );
     if (target.state !== "restored") {
       if (target.state === "live")
-        target = mayOverwrite(run, sealed, await withVault(run, target, looking, shares));
+        target = mayOverwrite(run, sealed, await withVault(run, target, { sealed, shares, manifest }));
       const archive = openedOf(backup);
       await prove(run, { manifest, shares, archive });
       await confirm(run, backup, sealed, target);
