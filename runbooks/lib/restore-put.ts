@@ -17,7 +17,7 @@ import type { Run } from "./runbook.ts";
 import { seal } from "./seal.ts";
 import type { SealedVault } from "./sealed-vault.ts";
 import type { Settings } from "./settings.ts";
-import { ArchiveCheck } from "./snapshot-archive.ts";
+import { ArchiveCheck, ArchiveError } from "./snapshot-archive.ts";
 import { Vault } from "./vault.ts";
 import { statusOf } from "./vault-error.ts";
 
@@ -163,7 +163,8 @@ export async function open(
 
 /**
  * Vault reads how many shares it has at its start: one that was initialised with other numbers than the backup's refuses
- * the right shares until then; recovery keys it learns from the snapshot (seen with 1.21). @throws RunbookError incomplete (5) with the command.
+ * the right shares until then; how many recovery keys, it learns at once (seen with 1.21).
+ * @throws RunbookError incomplete (5) with the command.
  */
 export async function mustHaveReadItsSeal(sealed: SealedVault, manifest: Manifest): Promise<void> {
   const { t, n } = await sealed.status();
@@ -201,7 +202,7 @@ export const keptSnapshot = (settings: Settings, at: Date): string =>
   );
 
 /** Sealed to the keys of the backups; nothing plain ever reaches the disk. */
-async function keep({ settings, keepIn }: Putting, vault: Vault | undefined): Promise<void> {
+async function keep({ settings, keepIn, manifest }: Putting, vault: Vault | undefined): Promise<void> {
   if (vault === undefined) throw new Error("a live Vault is changed with a login only");
   const asIs = (error: unknown) => error as Error;
   try {
@@ -213,14 +214,20 @@ async function keep({ settings, keepIn }: Putting, vault: Vault | undefined): Pr
     await pipeline(await seal(whole, keys, context), file);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") rmSync(keepIn, { force: true });
-    throw new RunbookError(
-      `What Vault holds can't be kept in ${keepIn}, so nothing was changed: ${(error as Error).message}`,
-      {
-        exit: error instanceof RunbookError && error.exitCode === 3 ? "permission" : "failed",
-        next: "mend that, or name another place with --keep FILE; then run this again",
+    const unkept = `What Vault holds can't be kept in ${keepIn}, so nothing was changed: ${(error as Error).message}`;
+    if (error instanceof ArchiveError && opensItself(manifest)) {
+      // Its KMS seals the end of a snapshot, and would have to open the backup (seen with 1.21).
+      throw new RunbookError(`${unkept}; Vault doesn't reach the KMS of its seal, most likely`, {
+        exit: "refused",
+        next: "on Vault's server: see that the KMS answers, and Vault's own log; then run this again",
         cause: error,
-      },
-    );
+      });
+    }
+    throw new RunbookError(unkept, {
+      exit: error instanceof RunbookError && error.exitCode === 3 ? "permission" : "failed",
+      next: "mend that, or name another place with --keep FILE; then run this again",
+      cause: error,
+    });
   }
 }
 

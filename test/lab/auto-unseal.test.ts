@@ -12,7 +12,7 @@ import { endService } from "../../scripts/lab/children.ts";
 import { TENANTS } from "../../scripts/lab/tenants.ts";
 import { CANARY, recordPath } from "../../stacks/names.ts";
 import { health, loseTo, startKms, startSealedBy } from "./auto-unseal.ts";
-import { backUp, forget, manifestsOf, run, today } from "./backup.ts";
+import { backUp, forget, manifestsOf, run, today, versions } from "./backup.ts";
 import { begin } from "./killed.ts";
 import { addressOf, lab, runbook, vault } from "./lab.ts";
 import { passwordOf } from "./rebuilt.ts";
@@ -122,6 +122,15 @@ test("a Vault with another key of the KMS keeps what it has: it is never forced"
   expect((await ask("GET", "auth/token/lookup-self", env.VAULT_TOKEN)).status).toBe(200);
   expect((await ask("GET", "sys/seal-status")).body).toMatchObject({ sealed: false, t: 1, n: 1 });
 
+  // The right key, which isn't reached.
+  own = await loseTo("unseal", own);
+  const unreached = { VAULT_TOKEN: await initialise() };
+  kms.kill("SIGSTOP");
+  const frozen = await restore([], { env: unreached }).finally(() => kms.kill("SIGCONT"));
+  expect(frozen.code, frozen.stderr).toBe(4);
+  expect(frozen.stderr).toContain("can't open this backup by its own seal, and changed nothing");
+  expect((await ask("GET", "auth/token/lookup-self", unreached.VAULT_TOKEN)).status).toBe(200);
+
   // One that the runbook initialises was touched by it.
   own = await loseTo("another", own);
   for (const round of ["a new one", "the same one"]) {
@@ -202,10 +211,14 @@ test("without its KMS it is refused and left as it is, open or sealed", async ()
   ];
   const open = await restore(over, { env });
   expect(open.code, open.stderr).toBe(4);
-  expect(open.stderr).toMatch(
-    /can't open this backup by its own seal, and changed nothing.*\nnext: .*KMS answers/,
-  );
+  expect(open.stderr).toMatch(/so nothing was changed: it ends too early.*KMS.*\nnext: .*KMS answers/);
   expect((await ask("GET", "auth/token/lookup-self", restorerToken())).status).toBe(200);
+  // Vault calls such a snapshot a success.
+  const before = await versions();
+  const unmade = await run(["backup-vault"]);
+  expect(unmade.code, unmade.stderr).toBe(1);
+  expect(unmade.stderr).toMatch(/isn't whole, and nothing was stored.*\nnext: .*KMS/);
+  expect(await versions()).toEqual(before);
 
   await vault("PUT", "sys/seal");
   const sealed = await restore();
