@@ -215,8 +215,8 @@ export class SealedVault {
 export class SealUnreachable extends RunbookError {}
 
 function wrongShares(addr: string, index: number, said: string, status: number): RunbookError {
-  // Of both Vault says so with a 400, too (seen with 1.21).
-  if (said.includes("seal wrapped value")) {
+  // All with a 400. Wrong key shares fail at a seal as well, named shamir (seen with 1.21).
+  if (/decrypting using seal (?!shamir)/.test(said)) {
     return new SealUnreachable(
       `Vault at ${addr} can't open itself (${said}): it doesn't reach the KMS of its seal, or the key there isn't the one that its storage is sealed by`,
       {
