@@ -1,6 +1,7 @@
 // Vault is lost, or what is in it can't be trusted: a backup goes into an empty Vault, or over a live one. Archive and key
-// shares are proven in a throwaway Vault before anything is touched. It has ended only when every tenant's password was
-// tried at its mail server; until then the same command goes on, here or on another machine.
+// shares are proven in a throwaway Vault before anything is touched; of a Vault that opens itself, the archive alone. It
+// has ended only when every tenant's password was tried at its mail server; until then the same command goes on, here or
+// on another machine.
 import { z } from "zod";
 import type { CatalogEntry } from "./lib/backup-catalog.ts";
 import { RunbookError } from "./lib/errors.ts";

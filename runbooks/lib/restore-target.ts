@@ -190,7 +190,7 @@ export function notTheirs(addr: string, seal: SealShares, cause: unknown): unkno
   const no = itself ? "doesn't take these recovery keys" : "isn't opened by these key shares";
   return new RunbookError(
     `Vault at ${addr} is initialised, ${no}, and accepts no VAULT_TOKEN: one of them is wrong, or it is another Vault, or an empty one that a killed run left`,
-    { exit: "refused", next: itself ? `${TYPE_AGAIN}. ${EMPTY_IT}` : EMPTY_IT, cause },
+    { exit: "refused", next: itself ? `${TYPE_AGAIN}; ${EMPTY_IT}` : EMPTY_IT, cause },
   );
 }
 
