@@ -10,7 +10,7 @@ import { lab } from "./lab.ts";
 import { ask } from "./restores.ts";
 
 /** Keys of the KMS: of the Vault that is backed up, and another one. */
-export const KEYS = ["unseal", "another"] as const;
+const KEYS = ["unseal", "another"] as const;
 
 const { hostname } = new URL(lab.place.vaultAddr);
 const KMS = { addr: `http://${hostname}:8210`, token: "a-token-of-the-kms" };
