@@ -1,11 +1,12 @@
 // Vault is lost, or what is in it can't be trusted: a backup goes into an empty Vault, or over a live one. Archive and key
-// shares are proven in a throwaway Vault before anything is touched. It has ended only when every tenant's password was
-// tried at its mail server; until then the same command goes on, here or on another machine.
+// shares are proven in a throwaway Vault before anything is touched; of a Vault that opens itself, the archive alone. It
+// has ended only when every tenant's password was tried at its mail server; until then the same command goes on, here or
+// on another machine.
 import { z } from "zod";
 import type { CatalogEntry } from "./lib/backup-catalog.ts";
 import { RunbookError } from "./lib/errors.ts";
 import { backupDateFlag } from "./lib/flag-types.ts";
-import { readKeyShares } from "./lib/key-shares.ts";
+import { opensItself, readKeyShares } from "./lib/key-shares.ts";
 import type { Result } from "./lib/report.ts";
 import type { NewLogin } from "./lib/restore-access.ts";
 import { chooseBackup, reach, unfinishedIn } from "./lib/restore-choice.ts";
@@ -61,8 +62,7 @@ export default defineRunbook({
       if (seen?.state === "live" && seen.contents.halfRestored === undefined) mayOverwrite(run, sealed, seen);
     });
     const { initialized } = await sealed.status();
-    if (!initialized && asked.manifest.seal_type === "shamir")
-      await requireThrowawayVault(run, asked.manifest);
+    if (!initialized && !opensItself(asked.manifest)) await requireThrowawayVault(run, asked.manifest);
     const shares = await readKeyShares(run, asked.manifest);
     await openIfSealed(run, sealed, asked.manifest, shares);
     const look = ({ manifest }: CatalogEntry) => lookAtTarget({ ...looking, shares, manifest });
@@ -80,7 +80,7 @@ export default defineRunbook({
     );
     if (target.state !== "restored") {
       if (target.state === "live")
-        target = mayOverwrite(run, sealed, await withVault(run, target, looking, shares));
+        target = mayOverwrite(run, sealed, await withVault(run, target, { sealed, shares, manifest }));
       const archive = openedOf(backup);
       await prove(run, { manifest, shares, archive });
       await confirm(run, backup, sealed, target);

@@ -10,7 +10,7 @@ import { BackupStore } from "./lib/backup-store.ts";
 import { RunbookError } from "./lib/errors.ts";
 import { backupDateFlag } from "./lib/flag-types.ts";
 import { usage } from "./lib/flags.ts";
-import { readKeyShares } from "./lib/key-shares.ts";
+import { opensItself, readKeyShares } from "./lib/key-shares.ts";
 import { checkBackup, opener } from "./lib/open-backup.ts";
 import { keepProof, proveRestore } from "./lib/prove-restore.ts";
 import type { Result } from "./lib/report.ts";
@@ -47,7 +47,8 @@ export default defineRunbook({
   render: ({ opened, restored }) =>
     [
       ...(opened as ReturnType<typeof row>[]).map(
-        ({ date, canary_written, seconds }) => `${date} opens: as of ${canary_written}, in ${seconds} s`,
+        ({ date, canary_written, seconds, unproven }) =>
+          `${date} opens: as of ${canary_written}, in ${seconds} s${unproven === null ? "" : `; not proven: ${unproven}`}`,
       ),
       ...(restored === null ? [] : [renderRestored(restored as Restored)]),
     ].join("\n"),
@@ -88,7 +89,7 @@ async function verify(run: VerifyRun): Promise<Result> {
   for (const { backup } of opened)
     if (first.get(backup.day.slice(0, 7))?.object === backup.object) await keepForAYear(run, store, backup);
 
-  const result = { bucket: store.bucket, opened: opened.map(({ mark }) => row(mark)), restored: null };
+  const result = { bucket: store.bucket, opened: opened.map(row), restored: null };
   if (failed.length > 0) {
     const whys = failed.map(({ error }) => error.message).join("; ");
     throw new RunbookError(`${failed.length} of ${backups.length} backups don't open: ${whys}`, {
@@ -184,13 +185,23 @@ async function keepForAYear(run: VerifyRun, store: BackupStore, backup: CatalogE
     await run.note(`s3://${store.bucket} has no Object Lock: its backups can be deleted at any time`);
 }
 
-const row = ({ date, version_id, canary, at, seconds }: Opened) => ({
+const row = ({
+  backup: { manifest },
+  mark: { date, version_id, canary, at, seconds },
+}: {
+  backup: CatalogEntry;
+  mark: Opened;
+}) => ({
   date,
   version_id,
   canary_written: canary.written,
   canary_version: canary.version,
   opened_at: at,
   seconds,
+  /** Key shares are proven by --restore; of a Vault that opens itself nothing here can prove more than its archive. */
+  unproven: opensItself(manifest)
+    ? `that the key of its seal (${manifest.seal_type}) still opens what is in it, and who has the recovery keys`
+    : null,
 });
 
 /** Seconds after which the newest opened backup is too old: a day, and the time that one takes. */

@@ -1,5 +1,6 @@
 // The key shares of a Vault, typed by the people who keep them, one after another, or read from standard input, one a
-// line. They go nowhere but to a Vault: with a snapshot they are everything.
+// line. They go nowhere but to a Vault: with a snapshot they are everything. A Vault that opens itself has recovery keys
+// in their place: of the same form, good for all that key shares are, as long as its KMS answers (seen with 1.21).
 import { usage } from "./flags.ts";
 import { registerSecret } from "./redact.ts";
 import type { Run } from "./runbook.ts";
@@ -8,27 +9,33 @@ import type { Run } from "./runbook.ts";
 export interface SealShares {
   threshold: number;
   shares: number;
-  /** Anything but `shamir` opens itself, and nobody is asked. */
+  /** Anything but `shamir` opens itself, by a KMS: then the numbers are those of its recovery keys. */
   seal_type?: string | undefined;
 }
 
+export const opensItself = ({ seal_type = "shamir" }: Pick<SealShares, "seal_type">): boolean =>
+  seal_type !== "shamir";
+
+/** What Vault's own documentation calls one of them. */
+const nameOf = (seal: SealShares): string => (opensItself(seal) ? "recovery key" : "key share");
+export const namesOf = (seal: SealShares): string => `${nameOf(seal)}s`;
+
 /**
- * As many shares as open the Vault, as they were typed (base64 or hexadecimal); none for auto-unseal. On standard input
- * there may be more lines than that: those behind are checked like the others, and left out.
+ * As many shares as open the Vault, as they were typed (base64 or hexadecimal). On standard input there may be more
+ * lines than that: those behind are checked like the others, and left out.
  * @throws RunbookError (exit 2) that names the share which can't be one. At a terminal it is asked for again instead.
  */
 export async function readKeyShares(
   run: Pick<Run<unknown>, "hidden" | "interactive">,
   seal: SealShares,
 ): Promise<string[]> {
-  if ((seal.seal_type ?? "shamir") !== "shamir") return [];
   const shares = run.interactive ? await typed(run, seal) : await piped(run, seal);
   return shares.slice(0, seal.threshold);
 }
 
 /** A whole set of them is too much to type again for one slip. */
 async function typed(run: Pick<Run<unknown>, "hidden">, seal: SealShares): Promise<string[]> {
-  const ask = (number: number) => `key share ${number} of ${seal.threshold}`;
+  const ask = (number: number) => `${nameOf(seal)} ${number} of ${seal.threshold}`;
   const text = await run.hidden({
     question: ask(1),
     isComplete: (soFar) => usable(soFar, seal).shares.length >= seal.threshold,
@@ -53,18 +60,19 @@ function usable(text: string, seal: SealShares): { shares: string[]; problem: st
 }
 
 async function piped(run: Pick<Run<unknown>, "hidden">, seal: SealShares): Promise<string[]> {
-  const question = `${seal.threshold} key shares, one a line`;
+  const question = `${seal.threshold} ${namesOf(seal)}, one a line`;
   const isComplete = (text: string) => linesOf(text).length >= seal.threshold;
   const lines = linesOf(await run.hidden({ question, isComplete }));
   for (const line of lines) registerShare(line);
   for (const [index, line] of lines.entries()) {
     const problem = problemOf(line, lines.slice(0, index), seal);
-    if (problem !== undefined) throw usage(problem, "the same command again, with the right shares");
+    if (problem !== undefined)
+      throw usage(problem, `the same command again, with the right ${namesOf(seal)}`);
   }
   if (lines.length >= seal.threshold) return lines;
   throw usage(
-    `${lines.length} of the ${seal.threshold} key shares that it takes were given`,
-    "the same command again, with a share a line",
+    `${lines.length} of the ${seal.threshold} ${namesOf(seal)} that it takes were given`,
+    "the same command again, with one a line",
   );
 }
 
@@ -76,21 +84,22 @@ const linesOf = (text: string): string[] =>
 
 /** What is wrong with the next share after `before`, in a sentence that doesn't show it. */
 function problemOf(share: string, before: readonly string[], seal: SealShares): string | undefined {
-  const name = `key share ${before.length + 1}`;
+  const one = nameOf(seal);
+  const name = `${one} ${before.length + 1}`;
   const bytes = bytesOf(share);
   if (bytes === undefined) return `${name} is neither base64 nor hexadecimal`;
   // Vault's root key has 32 bytes; a part of it has its coordinate behind them.
   const length = seal.shares === 1 ? 32 : 33;
   if (bytes.length !== length) {
     const hint = bytes.length > length ? " (one that is encrypted by PGP is decrypted first)" : "";
-    return `${name} has ${bytes.length} bytes, and a share of this Vault has ${length}${hint}`;
+    return `${name} has ${bytes.length} bytes, and one of this Vault has ${length}${hint}`;
   }
   // Two different ones at one coordinate can't be of one set.
   const twin = before.findIndex((other) => bytesOf(other)?.at(-1) === bytes.at(-1));
   if (seal.shares === 1 || twin === -1) return undefined;
   return bytesOf(before[twin] ?? "")?.equals(bytes)
-    ? `${name} is key share ${twin + 1} once more`
-    : `${name} and key share ${twin + 1} are not of one set`;
+    ? `${name} is ${one} ${twin + 1} once more`
+    : `${name} and ${one} ${twin + 1} are not of one set`;
 }
 
 function bytesOf(share: string): Buffer | undefined {

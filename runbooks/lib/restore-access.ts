@@ -6,7 +6,6 @@ import { RunbookError } from "./errors.ts";
 import { inParallel } from "./parallel.ts";
 import { registerSecret } from "./redact.ts";
 import type { SealedVault } from "./sealed-vault.ts";
-import type { Settings } from "./settings.ts";
 import { Vault } from "./vault.ts";
 import { statusOf } from "./vault-error.ts";
 
@@ -22,27 +21,12 @@ const AT_ONCE = 32;
 const HANDOUT_S = 3600;
 
 /**
- * Goes in by the key shares; whoever calls this leaves by `leave`. A Vault that a KMS opens has none: there the operator
- * makes a root token. @throws RunbookError refused (4) that says how.
+ * Goes in by the key shares, or the recovery keys; whoever calls this leaves by `leave`.
+ * @throws RunbookError refused (4) for those of another Vault.
  */
-export async function enter(
-  settings: Settings,
-  sealed: SealedVault,
-  shares: readonly string[],
-  env: NodeJS.ProcessEnv,
-): Promise<Vault> {
-  if (shares.length === 0) return rootOfOperator(settings, env);
+export async function enter(sealed: SealedVault, shares: readonly string[]): Promise<Vault> {
   const token = await sealed.generateRoot(shares);
   return Vault.withToken({ ...sealed.access, token }, "root, by the key shares");
-}
-
-async function rootOfOperator(settings: Settings, env: NodeJS.ProcessEnv): Promise<Vault> {
-  const vault = await Vault.connect(settings, { env, breakGlass: true }).catch(() => undefined);
-  if (vault?.isRoot) return vault;
-  throw new RunbookError("The restored Vault is opened by a KMS, and VAULT_TOKEN isn't a root token of it", {
-    exit: "incomplete",
-    next: "vault operator generate-root -init   # with the recovery keys; set VAULT_TOKEN to it, then the same command again",
-  });
 }
 
 export const leave = async (vault: Vault): Promise<void> => {

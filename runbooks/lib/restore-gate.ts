@@ -2,19 +2,22 @@
 import type { CatalogEntry } from "./backup-catalog.ts";
 import type { Manifest } from "./backup-records.ts";
 import { RunbookError } from "./errors.ts";
+import { namesOf, opensItself } from "./key-shares.ts";
 import { enter, leave } from "./restore-access.ts";
 import { mustHaveReadItsSeal, open } from "./restore-put.ts";
 import { notTheirs, type Target, whatItHolds } from "./restore-target.ts";
 import type { Run } from "./runbook.ts";
 import type { SealedVault } from "./sealed-vault.ts";
-import type { Settings } from "./settings.ts";
 import { type Restorable, withThrowawayVault } from "./throwaway-vault.ts";
 
 type GateRun = Run<{ overLive: boolean; cluster?: string | undefined; breakGlass: boolean }>;
 
-/** A snapshot of another version may not be readable to this one, or make it something that no backup fits any more. */
+/**
+ * A snapshot of another version may not be readable to this one, or make it something that no backup fits any more; one of
+ * another seal leaves a Vault that nobody can open.
+ */
 export async function mustFit(sealed: SealedVault, manifest: Manifest): Promise<void> {
-  const { version, storage_type } = await sealed.status();
+  const { version, storage_type, type } = await sealed.status();
   const refuse = (why: string, next: string) =>
     new RunbookError(`Vault at ${sealed.access.addr} ${why}`, { exit: "refused", next });
   if (version !== manifest.vault_version) {
@@ -25,6 +28,12 @@ export async function mustFit(sealed: SealedVault, manifest: Manifest): Promise<
   }
   if (storage_type !== "" && storage_type !== "raft")
     throw refuse(`keeps its data in ${storage_type}, which takes no snapshots`, 'give it `storage "raft"`');
+  if (type !== manifest.seal_type) {
+    throw refuse(
+      `is sealed by ${type}, and the one that was backed up by ${manifest.seal_type}`,
+      "give it the `seal` of the Vault that was backed up (by key shares: none), start it with an empty data folder, then run this again; change the seal afterwards",
+    );
+  }
 }
 
 /** One that was restored before, or was lost by a restart: nobody can see which before it's open. */
@@ -43,9 +52,9 @@ export async function openIfSealed(
     });
   }
   await mustHaveReadItsSeal(sealed, manifest);
-  await run.change("open it with the key shares, to see what it holds", () =>
+  await run.change(`open it with the ${namesOf(manifest)}, to see what it holds`, () =>
     open(run, sealed, manifest, shares).catch((error) => {
-      throw notTheirs(sealed.access.addr, error);
+      throw notTheirs(sealed.access.addr, manifest, error);
     }),
   );
 }
@@ -80,23 +89,29 @@ export function mayOverwrite(run: GateRun, sealed: SealedVault, live: Live): Liv
 export async function withVault(
   run: GateRun,
   live: Live,
-  { settings, sealed }: { settings: Settings; sealed: SealedVault },
-  shares: readonly string[],
+  { sealed, shares, manifest }: { sealed: SealedVault; shares: readonly string[]; manifest: Manifest },
 ): Promise<Live> {
   if (live.contents.halfRestored === undefined || live.vault !== undefined || run.dryRun) return live;
-  const vault = await run.change("go into the half restored Vault by the key shares", () =>
-    enter(settings, sealed, shares, run.env),
+  const vault = await run.change(`go into the half restored Vault by the ${namesOf(manifest)}`, () =>
+    enter(sealed, shares),
   );
   if (vault !== undefined) run.onExit(() => leave(vault).catch(() => {}));
   return { ...live, vault };
 }
 
-/** Wrong shares would be known only when what they were to open is all that is left. */
+/**
+ * Wrong shares would be known only when what they were to open is all that is left. Recovery keys can't be tried before,
+ * nor do they need to be: a Vault that opens itself is open behind the restore, and takes them as often as they are typed.
+ */
 export async function prove(run: GateRun, backup: Restorable): Promise<void> {
-  if (backup.manifest.seal_type === "shamir") return withThrowawayVault(run, backup, async () => {});
+  const { seal_type } = backup.manifest;
+  if (!opensItself(backup.manifest)) return withThrowawayVault(run, backup, async () => {});
   await run.check("open the backup to its end", async () => {
     for await (const _chunk of await backup.archive());
   });
+  await run.note(
+    `  the archive is whole. No throwaway Vault reaches the KMS: that the key of this Vault's seal (${seal_type}) is the backup's, Vault sees itself before it changes anything; the recovery keys are tried last`,
+  );
 }
 
 export async function confirm(
@@ -114,8 +129,8 @@ export async function confirm(
   await run.check("ask Vault for the rights to overwrite it", () =>
     target.vault?.requireCapabilities(
       {
-        "sys/storage/raft/snapshot": ["read"],
-        "sys/storage/raft/snapshot-force": ["update"],
+        "sys/storage/raft/snapshot": opensItself(manifest) ? ["read", "update"] : ["read"],
+        ...(opensItself(manifest) ? {} : { "sys/storage/raft/snapshot-force": ["update"] }),
       },
       "vault-restorer",
     ),

@@ -7,6 +7,7 @@ import type { BackupStore } from "./backup-store.ts";
 import { Canary } from "./canary.ts";
 import { RunbookError } from "./errors.ts";
 import type { IncidentId } from "./flag-types.ts";
+import { namesOf } from "./key-shares.ts";
 import { Outbox } from "./outbox.ts";
 import { inParallel } from "./parallel.ts";
 import { destroySecretIds, enter, leave, type NewLogin, newLogins, revokeTokens } from "./restore-access.ts";
@@ -57,8 +58,10 @@ export interface InLine {
 /** @throws RunbookError failed (1) where the restored Vault isn't what its backup promised. */
 export async function bringInLine(run: LineRun, restoring: Restoring): Promise<InLine> {
   const { settings, sealed, shares, backup, history } = restoring;
-  const { day } = backup;
-  const vault = await run.check("go in by the key shares", () => enter(settings, sealed, shares, run.env));
+  const { day, manifest } = backup;
+  const vault = await run.check(`go in by the ${namesOf(manifest)}`, () =>
+    enter(sealed, shares).catch(typedWrongly),
+  );
   run.onExit(() => leave(vault));
   const progress = await run.check(`see that it is the backup of ${day}, by its canary`, () =>
     readProgress(run, vault, restoring),
@@ -127,6 +130,16 @@ export async function bringInLine(run: LineRun, restoring: Restoring): Promise<I
     });
   }
   return { seconds, tenants, logins: logins ?? [], outstanding };
+}
+
+/** The backup is in already, and recovery keys are tried here for the first time. */
+function typedWrongly(error: unknown): never {
+  if (!(error instanceof RunbookError) || error.exitCode !== 4) throw error;
+  throw new RunbookError(`The restore isn't finished: ${error.message}`, {
+    exit: "incomplete",
+    next: error.next,
+    cause: error,
+  });
 }
 
 /** Beside the backup, where `list-backups` shows that it was restored for good. */

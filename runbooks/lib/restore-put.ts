@@ -10,13 +10,14 @@ import type { Manifest } from "./backup-records.ts";
 import { automationKey, recoveryKeys } from "./backup-settings.ts";
 import { Canary } from "./canary.ts";
 import { RunbookError } from "./errors.ts";
+import { namesOf, opensItself } from "./key-shares.ts";
 import { Meter, piped } from "./piped.ts";
 import { leaveTokens, ownShares, type Target } from "./restore-target.ts";
 import type { Run } from "./runbook.ts";
 import { seal } from "./seal.ts";
 import type { SealedVault } from "./sealed-vault.ts";
 import type { Settings } from "./settings.ts";
-import { ArchiveCheck } from "./snapshot-archive.ts";
+import { ArchiveCheck, ArchiveError } from "./snapshot-archive.ts";
 import { Vault } from "./vault.ts";
 import { statusOf } from "./vault-error.ts";
 
@@ -44,24 +45,51 @@ export async function putBackup(run: PutRun, putting: Putting): Promise<void> {
   }
   if (target.state === "new") {
     const { shares: n, threshold: t } = manifest;
-    const made = await run.change(`initialise it with ${n} key shares, of which ${t} open it`, () =>
-      initialise(putting).catch(goesOn),
-    );
+    const what = `${n} ${namesOf(manifest)}, of which ${t} ${opensItself(manifest) ? "let in" : "open it"}`;
+    const made = await run.change(`initialise it with ${what}`, () => initialise(putting).catch(goesOn));
     if (made !== undefined) ({ vault, own } = made);
   }
   await run.change("stream the backup into it", async () => {
     const onBytes = (bytes: number) => run.progress(`  ${Math.floor(bytes / 1_048_576)} MiB of the backup`);
     const plain = await putting.archive().catch(goesOn);
     const archive = piped(plain, [new Meter(onBytes)], (error) => error as Error);
-    await vault?.upload("sys/storage/raft/snapshot-force", archive).catch(goesOn);
+    await vault?.upload(pathFor(manifest), archive).catch((error) => {
+      const refusal = ofAnotherSeal(sealed.access.addr, manifest, error);
+      if (refusal !== undefined && target.state !== "new") throw refusal;
+      goesOn(refusal ?? error);
+    });
     if (vault !== undefined) await awaitTaken(run, sealed, vault, manifest).catch(goesOn);
   });
-  await run.change("open it with the key shares of the Vault that was backed up", async () => {
+  const opening = opensItself(manifest)
+    ? "wait until it has opened itself"
+    : "open it with the key shares of the Vault that was backed up";
+  await run.change(opening, async () => {
     await mustHaveReadItsSeal(sealed, manifest);
     await open(run, sealed, manifest, shares)
       .catch((error) => stillEmpty(sealed, own, error))
       .catch(goesOn);
   });
+}
+
+/**
+ * `snapshot-force` puts a snapshot of other keys into a Vault, which key shares then open. A Vault that opens itself would
+ * be lost by that: here it sees first that its seal opens the archive's checksums, and is left as it is by a 400 if not
+ * (seen with 1.21).
+ */
+const pathFor = (manifest: Manifest): string =>
+  opensItself(manifest) ? "sys/storage/raft/snapshot" : "sys/storage/raft/snapshot-force";
+
+function ofAnotherSeal(addr: string, { seal_type }: Manifest, error: unknown): RunbookError | undefined {
+  if (!(error instanceof RunbookError) || !error.message.includes("could not verify hash file"))
+    return undefined;
+  return new RunbookError(
+    `Vault at ${addr} can't open this backup by its own seal, and changed nothing: it doesn't reach the KMS (${seal_type}), or the key of its seal isn't the one of the Vault that was backed up`,
+    {
+      exit: "refused",
+      next: "on Vault's server: see that the KMS answers; if the key in `seal` is another: stop Vault, correct it, remove what is in the folder of its storage if it was empty, start it; then the same command again",
+      cause: error,
+    },
+  );
 }
 
 /**
@@ -122,7 +150,7 @@ async function seenIn(vault: Vault, { canary }: Manifest): Promise<"taken" | "re
   }
 }
 
-/** Unseals it and waits until it answers. */
+/** Unseals it, if it hasn't opened itself, and waits until it answers. */
 export async function open(
   run: Pick<Run<unknown>, "progress">,
   sealed: SealedVault,
@@ -135,21 +163,13 @@ export async function open(
 
 /**
  * Vault reads how many shares it has at its start: one that was initialised with other numbers than the backup's refuses
- * the right shares until then (seen with 1.21). @throws RunbookError incomplete (5) with the command.
+ * the right shares until then; how many recovery keys, it learns at once (seen with 1.21).
+ * @throws RunbookError incomplete (5) with the command.
  */
 export async function mustHaveReadItsSeal(sealed: SealedVault, manifest: Manifest): Promise<void> {
-  const { type, t, n } = await sealed.status();
-  const { seal_type, threshold, shares } = manifest;
-  if (type !== seal_type) {
-    throw new RunbookError(
-      `Vault at ${sealed.access.addr} is sealed by ${type}, and the one that was backed up by ${seal_type}`,
-      {
-        exit: "refused",
-        next: "give the new Vault the same `seal` in its configuration, then run this again",
-      },
-    );
-  }
-  if (type !== "shamir" || (t === threshold && n === shares)) return;
+  const { t, n } = await sealed.status();
+  const { threshold, shares } = manifest;
+  if (opensItself(manifest) || (t === threshold && n === shares)) return;
   throw new RunbookError(
     `Vault at ${sealed.access.addr} still counts on ${t} of ${n} key shares, and the backup's has ${threshold} of ${shares}: it learns that at its next start`,
     {
@@ -164,12 +184,6 @@ async function initialise({
   manifest,
   shares,
 }: Putting): Promise<{ vault: Vault; own: readonly string[] }> {
-  if (manifest.seal_type !== "shamir") {
-    throw new RunbookError(`The Vault that was backed up opens itself by ${manifest.seal_type}`, {
-      exit: "refused",
-      next: `vault operator init -recovery-shares=${manifest.shares} -recovery-threshold=${manifest.threshold}   # then set VAULT_TOKEN to the root token that it shows, and run this again`,
-    });
-  }
   // Here and in the new Vault alone: they open one with nothing in it, and nothing at all once it is overwritten.
   const made = await sealed.init(manifest.shares, manifest.threshold);
   const own = made.shares.slice(0, manifest.threshold);
@@ -188,7 +202,7 @@ export const keptSnapshot = (settings: Settings, at: Date): string =>
   );
 
 /** Sealed to the keys of the backups; nothing plain ever reaches the disk. */
-async function keep({ settings, keepIn }: Putting, vault: Vault | undefined): Promise<void> {
+async function keep({ settings, keepIn, manifest }: Putting, vault: Vault | undefined): Promise<void> {
   if (vault === undefined) throw new Error("a live Vault is changed with a login only");
   const asIs = (error: unknown) => error as Error;
   try {
@@ -200,14 +214,20 @@ async function keep({ settings, keepIn }: Putting, vault: Vault | undefined): Pr
     await pipeline(await seal(whole, keys, context), file);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") rmSync(keepIn, { force: true });
-    throw new RunbookError(
-      `What Vault holds can't be kept in ${keepIn}, so nothing was changed: ${(error as Error).message}`,
-      {
-        exit: error instanceof RunbookError && error.exitCode === 3 ? "permission" : "failed",
-        next: "mend that, or name another place with --keep FILE; then run this again",
+    const unkept = `What Vault holds can't be kept in ${keepIn}, so nothing was changed: ${(error as Error).message}`;
+    if (error instanceof ArchiveError && opensItself(manifest)) {
+      // Its KMS seals the end of a snapshot, and would have to open the backup (seen with 1.21).
+      throw new RunbookError(`${unkept}; Vault doesn't reach the KMS of its seal, most likely`, {
+        exit: "refused",
+        next: "on Vault's server: see that the KMS answers, and Vault's own log; then run this again",
         cause: error,
-      },
-    );
+      });
+    }
+    throw new RunbookError(unkept, {
+      exit: error instanceof RunbookError && error.exitCode === 3 ? "permission" : "failed",
+      next: "mend that, or name another place with --keep FILE; then run this again",
+      cause: error,
+    });
   }
 }
 

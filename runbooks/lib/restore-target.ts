@@ -6,9 +6,10 @@ import { CANARY } from "../../stacks/names.ts";
 import type { Manifest } from "./backup-records.ts";
 import { Canary } from "./canary.ts";
 import { RunbookError } from "./errors.ts";
+import { opensItself, type SealShares } from "./key-shares.ts";
 import { registerSecret } from "./redact.ts";
 import { hasEnded, type Progress, progressOf } from "./restore-progress.ts";
-import type { SealedVault } from "./sealed-vault.ts";
+import { type SealedVault, SealUnreachable } from "./sealed-vault.ts";
 import type { Settings } from "./settings.ts";
 import { Vault } from "./vault.ts";
 import { statusOf } from "./vault-error.ts";
@@ -68,7 +69,7 @@ export async function lookAtTarget(looking: Looking): Promise<Target> {
     );
   }
   const token = await sealed.generateRoot(shares).catch((cause) => {
-    throw notTheirs(sealed.access.addr, cause);
+    throw notTheirs(sealed.access.addr, looking.manifest, cause);
   });
   const vault = Vault.withToken({ ...sealed.access, token });
   try {
@@ -182,13 +183,19 @@ export function whatItHolds(addr: string, { tenants, asOf }: Contents): string {
 }
 
 /** A Vault that the shares don't open is somebody else's, or was initialised by a run that died at once. */
-export function notTheirs(addr: string, cause: unknown): unknown {
-  if (!(cause instanceof RunbookError) || cause.exitCode !== 4) return cause;
+export function notTheirs(addr: string, seal: SealShares, cause: unknown): unknown {
+  if (!(cause instanceof RunbookError) || cause.exitCode !== 4 || cause instanceof SealUnreachable)
+    return cause;
+  const itself = opensItself(seal);
+  const no = itself ? "doesn't take these recovery keys" : "isn't opened by these key shares";
   return new RunbookError(
-    `Vault at ${addr} is initialised, isn't opened by these key shares, and accepts no VAULT_TOKEN: one of them is wrong, or it is another Vault, or an empty one that a killed run left`,
-    { exit: "refused", next: EMPTY_IT, cause },
+    `Vault at ${addr} is initialised, ${no}, and accepts no VAULT_TOKEN: one of them is wrong, or it is another Vault, or an empty one that a killed run left`,
+    { exit: "refused", next: itself ? `${TYPE_AGAIN}; ${EMPTY_IT}` : EMPTY_IT, cause },
   );
 }
+
+/** Recovery keys that nothing has proven yet may be typed wrongly for a Vault that is restored already. */
+const TYPE_AGAIN = "the same command with the recovery keys of the Vault that was backed up";
 
 /** For a Vault that nobody can look into. Only its operator knows whether there is anything in it. */
 const EMPTY_IT =

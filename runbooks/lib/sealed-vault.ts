@@ -5,6 +5,7 @@ import { json } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
 import { messageOf, RunbookError } from "./errors.ts";
+import { opensItself } from "./key-shares.ts";
 import { registerSecret } from "./redact.ts";
 import { explain } from "./vault-error.ts";
 import { upload } from "./vault-stream.ts";
@@ -53,18 +54,27 @@ export class SealedVault {
     return (await this.#send("GET", "sys/health")).status;
   }
 
-  /** Makes a Vault of nothing; both results are registered as secrets. @throws RunbookError (exit 1) for one that has data. */
+  /**
+   * Makes a Vault of nothing; both results are registered as secrets. One that opens itself makes recovery keys, which it
+   * then takes like key shares. @throws RunbookError (exit 1) for one that has data.
+   */
   async init(shares: number, threshold: number): Promise<{ shares: string[]; rootToken: string }> {
-    const body = { secret_shares: shares, secret_threshold: threshold };
+    const itself = opensItself({ seal_type: (await this.status()).type });
+    const body = itself
+      ? { recovery_shares: shares, recovery_threshold: threshold }
+      : { secret_shares: shares, secret_threshold: threshold };
     const made = await this.#ask("PUT", "sys/init", Initialised, body);
-    for (const secret of [...made.keys, ...made.keys_base64, made.root_token]) registerSecret(secret);
-    return { shares: made.keys_base64, rootToken: made.root_token };
+    const inHex = [...made.keys, ...(made.recovery_keys ?? [])];
+    const inBase64 = [...made.keys_base64, ...(made.recovery_keys_base64 ?? [])];
+    for (const secret of [...inHex, ...inBase64, made.root_token]) registerSecret(secret);
+    return { shares: inBase64, rootToken: made.root_token };
   }
 
   /**
-   * Opens it, from the start: what others have typed before is forgotten. Nothing to do for an open one.
+   * Opens it, from the start: what others have typed before is forgotten. Nothing to do for an open one. One that should
+   * have opened itself, and gave up, is told by its recovery keys to try again.
    * @throws RunbookError: refused (4) when these shares don't open it, or it was overwritten by a snapshot with another
-   *   number of shares and wasn't restarted since.
+   *   number of shares and wasn't restarted since; SealUnreachable (4) when its KMS doesn't open it.
    */
   async unseal(shares: readonly string[]): Promise<void> {
     if (!(await this.status()).sealed) return;
@@ -201,7 +211,29 @@ export class SealedVault {
   }
 }
 
+/** A Vault that opens itself can't: nobody's recovery keys are at fault. */
+export class SealUnreachable extends RunbookError {}
+
 function wrongShares(addr: string, index: number, said: string, status: number): RunbookError {
+  // All with a 400. Wrong key shares fail at a seal as well, named shamir (seen with 1.21).
+  if (/decrypting using seal (?!shamir)/.test(said)) {
+    return new SealUnreachable(
+      `Vault at ${addr} can't open itself (${said}): it doesn't reach the KMS of its seal, or the key there isn't the one that its storage is sealed by`,
+      {
+        exit: "refused",
+        next: "on Vault's server: see that the KMS answers and the key of `seal` in its configuration is the right one, systemctl restart vault; then the same command again",
+      },
+    );
+  }
+  if (said.includes("recovery key")) {
+    return new RunbookError(
+      `Vault at ${addr} doesn't take these recovery keys (${said}): one of them is wrong, or of another Vault`,
+      {
+        exit: "refused",
+        next: "the same command again, with the recovery keys of the Vault that was backed up",
+      },
+    );
+  }
   if (status >= 500) {
     return new RunbookError(`Vault at ${addr} failed to take key share ${index + 1}: ${said}`, {
       exit: "failed",
@@ -256,6 +288,8 @@ function saidIn(body: unknown): string {
 const Initialised = z.object({
   keys: z.array(z.string()),
   keys_base64: z.array(z.string()),
+  recovery_keys: z.array(z.string()).nullish(),
+  recovery_keys_base64: z.array(z.string()).nullish(),
   root_token: z.string().min(1),
 });
 const Attempt = z.object({ nonce: z.string().min(1), otp: z.string().min(1) });

@@ -56,7 +56,8 @@ export async function takeSnapshot(vault: Vault, store: BackupStore, options: Ta
     if (error instanceof ArchiveError) {
       throw new RunbookError(`Vault's snapshot isn't whole, and nothing was stored: ${error.message}`, {
         exit: "failed",
-        next: "vault status; vault operator raft list-peers   # did the leader change? Then run this again",
+        // A Vault that opens itself has its KMS seal the end of a snapshot, and cuts it off where that fails (seen with 1.21).
+        next: "vault status; vault operator raft list-peers   # did the leader change, or has Vault a `seal` whose KMS doesn't answer? Then run this again",
         cause: error,
       });
     }

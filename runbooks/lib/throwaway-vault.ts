@@ -3,6 +3,7 @@
 import type { Readable } from "node:stream";
 import type { Manifest } from "./backup-records.ts";
 import { RunbookError } from "./errors.ts";
+import { opensItself } from "./key-shares.ts";
 import { Meter, piped } from "./piped.ts";
 import type { Run } from "./runbook.ts";
 import { roomHere, startThrowaway, type Throwaway, versionInThere } from "./throwaway-process.ts";
@@ -65,12 +66,12 @@ export async function withThrowawayVault<T>(
 const TIMES_ITS_SIZE = 2;
 
 async function mustFit(env: NodeJS.ProcessEnv, manifest: Manifest): Promise<void> {
-  if (manifest.seal_type !== "shamir") {
+  if (opensItself(manifest)) {
     throw new RunbookError(
-      `This backup is opened by ${manifest.seal_type} and not by key shares, and a throwaway Vault reaches no KMS`,
+      `The backup of ${manifest.date} is opened by a KMS (${manifest.seal_type}) and not by key shares, and a throwaway Vault reaches no KMS`,
       {
         exit: "refused",
-        next: "restore it on a machine of its own that reaches the KMS and no mail server: docs/scenario-2-vault-loss.md",
+        next: "npx runbook verify-backup   # proves the archive; to prove the KMS key, restore it by hand where nothing but the KMS is reached: docs/scenario-2-vault-loss.md, 'Proving a backup'",
       },
     );
   }

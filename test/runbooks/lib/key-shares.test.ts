@@ -76,10 +76,20 @@ test("at a terminal each is asked for by its number, and what can't be one is as
   ]);
 });
 
-test("where a KMS opens Vault nobody is asked", async () => {
-  const { run, said } = somebody([]);
-  expect(await readKeyShares(run, { threshold: 3, shares: 5, seal_type: "awskms" })).toEqual([]);
-  expect(said).toEqual([]);
+test("where a KMS opens Vault its recovery keys are asked for, by that name", async () => {
+  const seal = { threshold: 2, shares: 3, seal_type: "awskms" };
+  const good = [share(1), share(2)].map(base64);
+  const { run, said } = somebody([good[0], good[0], good[1]].map(String));
+  expect(await readKeyShares(run, seal)).toEqual(good);
+  expect(said).toEqual([
+    "recovery key 1 of 2",
+    "\nrecovery key 2 of 2: ",
+    "\nrecovery key 2 is recovery key 1 once more\nrecovery key 2 of 2: ",
+  ]);
+  await expect(piped(String(good[0]), seal)).rejects.toMatchObject({
+    exitCode: 2,
+    message: "1 of the 2 recovery keys that it takes were given",
+  });
 });
 
 test("a root token comes out of its pad as Vault's own command takes it out", () => {
