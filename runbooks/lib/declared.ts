@@ -2,8 +2,9 @@
 // the records that DNS should answer. The stack's last `up` has said so in its outputs.
 import { z } from "zod";
 import { type TenantId, tenantStack } from "../../stacks/names.ts";
+import type { DriftContext } from "./drift-context.ts";
 import { RunbookError } from "./errors.ts";
-import { turnstile } from "./parallel.ts";
+import { inParallel, turnstile } from "./parallel.ts";
 import { stackOutputs } from "./pulumi.ts";
 import type { Settings } from "./settings.ts";
 
@@ -33,8 +34,22 @@ export type Declared = z.output<typeof Outputs>;
 /** Seconds for an answer: a state's backend may never give one. */
 const SECONDS = 60;
 /** Each question is a process of the engine's. */
-const asking = turnstile(4);
+const AT_ONCE = 4;
+const asking = turnstile(AT_ONCE);
 const asked = new WeakMap<Settings, Map<TenantId, Promise<Declared>>>();
+
+/**
+ * Asks for all tenants, before any look that has a deadline: engines keep every processor busy, and servers would seem
+ * slow. Of what can't be asked the looks tell.
+ */
+export async function askStacks(c: DriftContext): Promise<void> {
+  let done = 0;
+  await inParallel(c.tenants, AT_ONCE, async (tenant) => {
+    c.signal.throwIfAborted();
+    await declaredOf(c.settings, tenant).catch(() => {});
+    c.progress(`${++done} of ${c.tenants.length} stacks asked`);
+  });
+}
 
 /**
  * Asked once for all checks of a run.

@@ -1,4 +1,4 @@
-// An sshd for many mail hosts: it takes its time, then runs what it was told with a docker that knows of nothing.
+// An sshd for many mail hosts: it takes its time, then runs what it was told with programs that know what they are told.
 import { once } from "node:events";
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
@@ -26,6 +26,8 @@ export async function startSlowSsh(options: {
   addresses: readonly string[];
   /** Milliseconds before a command begins. */
   latency: number;
+  /** Shell scripts by name; without them a docker that knows of nothing. */
+  programs?: Readonly<Record<string, string>>;
   env: NodeJS.ProcessEnv;
 }): Promise<SlowSsh> {
   const { dir, lab, addresses, latency, env } = options;
@@ -33,7 +35,8 @@ export async function startSlowSsh(options: {
   const [hostKey, identityFile] = await Promise.all(
     ["host_key", "id_ed25519"].map((name) => makeKey(join(dir, name), options)),
   );
-  write(join(dir, "bin", "docker"), DOCKER);
+  for (const [name, script] of Object.entries(options.programs ?? { docker: DOCKER }))
+    write(join(dir, "bin", name), script);
   write(
     join(dir, "answer"),
     `sleep ${latency / 1000}\nPATH=${dir}/bin:$PATH exec sh -c "$SSH_ORIGINAL_COMMAND"\n`,
