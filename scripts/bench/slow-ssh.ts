@@ -26,7 +26,10 @@ export async function startSlowSsh(options: {
   addresses: readonly string[];
   /** Milliseconds before a command begins. */
   latency: number;
-  /** Shell scripts by name; without them a docker that knows of nothing. */
+  /**
+   * Shell scripts by name; without them a docker that knows of nothing. They say the same each time, so that a command
+   * is run once for all hosts: in the world each has processors of its own, which would be the measured one's here.
+   */
   programs?: Readonly<Record<string, string>>;
   env: NodeJS.ProcessEnv;
 }): Promise<SlowSsh> {
@@ -37,14 +40,14 @@ export async function startSlowSsh(options: {
   );
   for (const [name, script] of Object.entries(options.programs ?? { docker: DOCKER }))
     write(join(dir, "bin", name), script);
-  write(
-    join(dir, "answer"),
-    `sleep ${latency / 1000}\nPATH=${dir}/bin:$PATH exec sh -c "$SSH_ORIGINAL_COMMAND"\n`,
-  );
+  const answer = options.programs === undefined ? RUN : SAY_AGAIN;
+  write(join(dir, "answer"), `sleep ${latency / 1000}\nPATH=${dir}/bin:$PATH\n${answer(dir)}`);
   write(join(dir, "authorized_keys"), readFileSync(`${identityFile}.pub`, "utf8"));
   write(join(dir, "sshd_config"), configuration(dir, addresses));
-  // Its privilege separation needs a folder in /run, which is of its own here.
-  const start = `mount -t tmpfs bench-run /run && mkdir /run/sshd && exec /usr/sbin/sshd -D -e -f ${dir}/sshd_config`;
+  // -r: it doesn't read itself anew for each connection. Its privilege separation needs a folder in /run, which is of its own here. What this machine's root has his shell do
+  // first is no mail host's work.
+  const plain = "[ ! -e ~root/.bashrc ] || mount --bind /dev/null ~root/.bashrc";
+  const start = `mount -t tmpfs bench-run /run && mkdir /run/sshd && { ${plain}; } && exec /usr/sbin/sshd -D -r -e -f ${dir}/sshd_config`;
   const child = startService("unshare", ["--mount", "sh", "-c", start], { env, lab, log: join(dir, "log") });
   await answering(addresses.at(-1) ?? "", () => child.exitCode === null);
   return {
@@ -53,6 +56,13 @@ export async function startSlowSsh(options: {
     stop: () => void child.kill("SIGTERM"),
   };
 }
+
+const RUN = () => 'exec sh -c "$SSH_ORIGINAL_COMMAND"\n';
+/** Tenants' names, and with them commands about the same, are all as long as each other. */
+const SAY_AGAIN = (dir: string) => `said=${dir}/said-\${#SSH_ORIGINAL_COMMAND}
+[ -e "$said" ] || { sh -c "$SSH_ORIGINAL_COMMAND" >"$said.$$" && mv "$said.$$" "$said"; } || exit
+exec /bin/cat "$said"
+`;
 
 /** No connections, no users: what a host says of which nothing is to be told. */
 const DOCKER = `#!/bin/sh
