@@ -28,9 +28,7 @@ export interface ZoneEntry {
 }
 
 /** What all hosts have in common. */
-export interface AnyHost {
-  /** As in a record of Vault's. */
-  hostKey: string;
+interface AnyHost {
   /** PEM. */
   certificate: string;
   /** The public half of the key that signs: DER in base64. */
@@ -45,8 +43,11 @@ const SERVICES = ["resolver", "redis", "front", "admin", "imap", "smtp", "antisp
 const digestOf = (path: string): string => createHash("sha256").update(path).digest("hex");
 const imageOf = (service: string): string => `registry.example/${service}:1`;
 
-/** The outputs of a tenant's stack. */
-export function outputsOf({ address, domain }: BenchTenant, { hostKey, dkim }: AnyHost) {
+/** The outputs of a tenant's stack; `hostKey` as in a record of Vault's. */
+export function outputsOf(
+  { address, domain }: BenchTenant,
+  { hostKey, dkim }: { hostKey: string; dkim: string },
+) {
   return {
     address,
     hostKey,

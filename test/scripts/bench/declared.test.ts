@@ -9,7 +9,7 @@ const tenant: BenchTenant = {
   ...{ id: tenantId("acme"), domain: "acme.example", address: "192.0.2.25" },
   ...{ email: "admin@acme.example", token: "", password: "" },
 };
-const host = { hostKey: "ssh-ed25519 AAAA", certificate: "", dkim: "AAAA" };
+const host = { hostKey: "ssh-ed25519 AAAA", dkim: "AAAA" };
 
 interface Outputs {
   declared: {
