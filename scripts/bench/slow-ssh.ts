@@ -44,10 +44,16 @@ export async function startSlowSsh(options: {
   write(join(dir, "answer"), `sleep ${latency / 1000}\nPATH=${dir}/bin:$PATH\n${answer(dir)}`);
   write(join(dir, "authorized_keys"), readFileSync(`${identityFile}.pub`, "utf8"));
   write(join(dir, "sshd_config"), configuration(dir, addresses));
-  // Its privilege separation needs a folder in /run, which is of its own here. What this machine's root has his shell
-  // do first is no mail host's work, and with -r it doesn't start itself anew for each connection.
-  const plain = "[ ! -e ~root/.bashrc ] || mount --bind /dev/null ~root/.bashrc";
-  const start = `mount -t tmpfs bench-run /run && mkdir /run/sshd && { ${plain}; } && exec /usr/sbin/sshd -D -r -e -f ${dir}/sshd_config`;
+  // Its privilege separation needs a folder in /run, which is of its own here. A plain shell, and none that begins with
+  // what this machine's people want of theirs; with -r it doesn't start itself anew for each connection.
+  const shell = readFileSync("/etc/passwd", "utf8").replace(/^(root:.*:)[^:]*$/m, "$1/bin/sh");
+  writeFileSync(join(dir, "passwd"), shell);
+  const start = [
+    "mount -t tmpfs bench-run /run",
+    "mkdir /run/sshd",
+    `mount --bind ${dir}/passwd /etc/passwd`,
+    `exec /usr/sbin/sshd -D -r -e -f ${dir}/sshd_config`,
+  ].join(" && ");
   const child = startService("unshare", ["--mount", "sh", "-c", start], { env, lab, log: join(dir, "log") });
   await answering(addresses.at(-1) ?? "", () => child.exitCode === null);
   return {
