@@ -123,3 +123,28 @@ test("another host key than the pinned one is found, and nothing is asked of suc
   expectOnly(looked, "host/host-key-differs/globex");
   expectNone(await globex());
 });
+
+test("a host that knows only the key exchange which a look doesn't ask for first is looked at all the same", async () => {
+  const config = "/etc/ssh/sshd_config";
+  await host(
+    `cp ${config} ${KEPT} && echo KexAlgorithms sntrup761x25519-sha512@openssh.com >>${config} && kill -HUP 1`,
+  );
+  const looked = await globex();
+  await host(`mv ${KEPT} ${config} && kill -HUP 1`);
+  expectNone(looked);
+});
+
+test("what the stacks declare is asked before anything is looked at, and a stack that can't be asked is told of", async () => {
+  const looked = await look("host", GLOBEX, {
+    PULUMI_CONFIG_PASSPHRASE_FILE: "/dev/null",
+    PULUMI_BACKEND_URL: "file:///dev/null",
+  });
+  expect(looked.findings).toEqual([]);
+  expect(looked.unchecked.map(({ check, about }) => [check, about])).toEqual([["host", "globex"]]);
+  const { steps } = JSON.parse(looked.done.stdout) as { steps: { title: string; outcome: string }[] };
+  expect(steps.map(({ title, outcome }) => [title, outcome])).toEqual([
+    ["ask which stacks and tenants there are", "done"],
+    ["ask the stacks what they declare", "done"],
+    ["look at host", "done"],
+  ]);
+});
