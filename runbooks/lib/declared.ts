@@ -4,7 +4,7 @@ import { z } from "zod";
 import { type TenantId, tenantStack } from "../../stacks/names.ts";
 import type { DriftContext } from "./drift-context.ts";
 import { RunbookError } from "./errors.ts";
-import { inParallel, turnstile } from "./parallel.ts";
+import { inParallel } from "./parallel.ts";
 import { stackOutputs } from "./pulumi.ts";
 import type { Settings } from "./settings.ts";
 
@@ -35,7 +35,6 @@ export type Declared = z.output<typeof Outputs>;
 const SECONDS = 60;
 /** Each question is a process of the engine's. */
 const AT_ONCE = 4;
-const asking = turnstile(AT_ONCE);
 const asked = new WeakMap<Settings, Map<TenantId, Promise<Declared>>>();
 
 /**
@@ -52,13 +51,13 @@ export async function askStacks(c: DriftContext): Promise<void> {
 }
 
 /**
- * Asked once for all checks of a run.
+ * Asked once for all checks of a run, by `askStacks`.
  * @throws RunbookError failed (1) when the stack can't be asked, or was last brought up before it told of these things.
  */
 export function declaredOf(settings: Settings, tenant: TenantId): Promise<Declared> {
   const known = asked.get(settings) ?? new Map<TenantId, Promise<Declared>>();
   asked.set(settings, known);
-  const answer = known.get(tenant) ?? asking(() => ask(settings, tenant));
+  const answer = known.get(tenant) ?? ask(settings, tenant);
   known.set(tenant, answer);
   return answer;
 }
