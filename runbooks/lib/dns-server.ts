@@ -7,9 +7,9 @@ import { turnstile } from "./parallel.ts";
 const TIMEOUT_MS = 1_500;
 const TRIES = 2;
 /** Questions on their way at a time: a slow server must not make the last of a hundred tenants wait for ten others. */
-const AT_ONCE = 512;
+const AT_ONCE = 1024;
 /** Sockets for them: the kernel keeps some 250 answers for one that isn't read at once, and loses the others. */
-const SOCKETS = 4;
+const SOCKETS = 8;
 
 /** The server gave no answer at all. */
 export class SilentServer extends Error {}
