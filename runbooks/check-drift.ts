@@ -2,6 +2,7 @@
 // nowhere. What could not be looked at is told apart from what is well.
 import { z } from "zod";
 import { PLATFORM_STACK, type TenantId, tenantOfStack } from "../stacks/names.ts";
+import { askStacks } from "./lib/declared.ts";
 import { judge, readAccepted } from "./lib/drift-accept.ts";
 import { checkBackups } from "./lib/drift-backups.ts";
 import type { DriftContext } from "./lib/drift-context.ts";
@@ -75,6 +76,8 @@ export default defineRunbook({
     const checks = only ?? [...CHECKS];
     const report = new DriftReport();
     const context = await openContext(run, report, checks);
+    if (checks.includes("host") || checks.includes("dns"))
+      await run.check("ask the stacks what they declare", () => askStacks(context));
     await run.check(`look at ${checks.join(", ")}`, () => look(run, context, checks));
     const result = driftResult(
       checks,

@@ -49,6 +49,9 @@ async function main([name, ...rest]: string[]): Promise<number> {
   if (process.env.NODE_DEBUG) return refuseNodeDebug();
   // Libraries print their requests, tokens and all, for a DEBUG that names them; ours says only that it is on.
   if (process.env.DEBUG) process.env.DEBUG = "runbook";
+  // A bash that zx starts where no shell is above it, as under a timer, takes the socket that it reads from for a login
+  // from afar and reads ~/.bashrc first: what that prints would be taken for a host's answer, and it takes its time.
+  if (!(Number(process.env.SHLVL) > 0)) process.env.SHLVL = "1";
   const { default: runbook } = (await import(new URL(`./${name}.ts`, import.meta.url).href)) as {
     default: Runbook;
   };

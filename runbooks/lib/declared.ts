@@ -2,8 +2,9 @@
 // the records that DNS should answer. The stack's last `up` has said so in its outputs.
 import { z } from "zod";
 import { type TenantId, tenantStack } from "../../stacks/names.ts";
+import type { DriftContext } from "./drift-context.ts";
 import { RunbookError } from "./errors.ts";
-import { turnstile } from "./parallel.ts";
+import { inParallel } from "./parallel.ts";
 import { stackOutputs } from "./pulumi.ts";
 import type { Settings } from "./settings.ts";
 
@@ -33,17 +34,30 @@ export type Declared = z.output<typeof Outputs>;
 /** Seconds for an answer: a state's backend may never give one. */
 const SECONDS = 60;
 /** Each question is a process of the engine's. */
-const asking = turnstile(4);
+const AT_ONCE = 4;
 const asked = new WeakMap<Settings, Map<TenantId, Promise<Declared>>>();
 
 /**
- * Asked once for all checks of a run.
+ * Asks for all tenants, before any look that has a deadline: engines keep every processor busy, and servers would seem
+ * slow. Of what can't be asked the looks tell.
+ */
+export async function askStacks(c: DriftContext): Promise<void> {
+  let done = 0;
+  await inParallel(c.tenants, AT_ONCE, async (tenant) => {
+    c.signal.throwIfAborted();
+    await declaredOf(c.settings, tenant).catch(() => {});
+    c.progress(`${++done} of ${c.tenants.length} stacks asked`);
+  });
+}
+
+/**
+ * Asked once for all checks of a run, by `askStacks`.
  * @throws RunbookError failed (1) when the stack can't be asked, or was last brought up before it told of these things.
  */
 export function declaredOf(settings: Settings, tenant: TenantId): Promise<Declared> {
   const known = asked.get(settings) ?? new Map<TenantId, Promise<Declared>>();
   asked.set(settings, known);
-  const answer = known.get(tenant) ?? asking(() => ask(settings, tenant));
+  const answer = known.get(tenant) ?? ask(settings, tenant);
   known.set(tenant, answer);
   return answer;
 }

@@ -6,8 +6,10 @@ import { turnstile } from "./parallel.ts";
 /** Milliseconds for the first try; the second one gets about twice that. */
 const TIMEOUT_MS = 1_500;
 const TRIES = 2;
-/** Questions on their way at a time. */
-const AT_ONCE = 64;
+/** Questions on their way at a time: a slow server must not make the last of a hundred tenants wait for ten others. */
+const AT_ONCE = 1024;
+/** Sockets for them: the kernel keeps some 250 answers for one that isn't read at once, and loses the others. */
+const SOCKETS = 8;
 
 /** The server gave no answer at all. */
 export class SilentServer extends Error {}
@@ -15,14 +17,18 @@ export class SilentServer extends Error {}
 export class DnsServer {
   /** IP address, with a port where it isn't 53. */
   readonly address: string;
-  readonly #resolver = new Resolver({ timeout: TIMEOUT_MS, tries: TRIES });
+  readonly #resolvers = Array.from(
+    { length: SOCKETS },
+    () => new Resolver({ timeout: TIMEOUT_MS, tries: TRIES }),
+  );
+  #asked = 0;
   readonly #turn = turnstile(AT_ONCE);
   #first: Promise<unknown> | undefined;
   #silent: SilentServer | undefined;
 
   constructor(address: string) {
     this.address = address;
-    this.#resolver.setServers([address]);
+    for (const resolver of this.#resolvers) resolver.setServers([address]);
   }
 
   /**
@@ -43,7 +49,9 @@ export class DnsServer {
   async #query(name: string, type: string): Promise<string[]> {
     if (this.#silent !== undefined) throw this.#silent;
     try {
-      return await this.#resolve(name, type);
+      const resolver = this.#resolvers[this.#asked++ % SOCKETS];
+      if (resolver === undefined) throw new Error("unreachable");
+      return await resolve(resolver, name, type);
     } catch (error) {
       const { code = "" } = error as NodeJS.ErrnoException;
       if (code === "ENOTFOUND" || code === "ENODATA") return [];
@@ -61,29 +69,28 @@ export class DnsServer {
       throw this.#silent;
     }
   }
+}
 
-  async #resolve(name: string, type: string): Promise<string[]> {
-    const resolver = this.#resolver;
-    switch (type) {
-      case "A":
-        return resolver.resolve4(name);
-      case "CNAME":
-        return (await resolver.resolveCname(name)).map(absolute);
-      case "NS":
-        return (await resolver.resolveNs(name)).map(absolute);
-      case "PTR":
-        return (await resolver.resolvePtr(name)).map(absolute);
-      case "MX":
-        return (await resolver.resolveMx(name)).map((one) => `${one.priority} ${absolute(one.exchange)}`);
-      case "SRV":
-        return (await resolver.resolveSrv(name)).map(
-          (one) => `${one.priority} ${one.weight} ${one.port} ${absolute(one.name)}`,
-        );
-      case "TXT":
-        return (await resolver.resolveTxt(name)).map((strings) => strings.join(""));
-      default:
-        throw new Error(`${type} records aren't known here`);
-    }
+async function resolve(resolver: Resolver, name: string, type: string): Promise<string[]> {
+  switch (type) {
+    case "A":
+      return resolver.resolve4(name);
+    case "CNAME":
+      return (await resolver.resolveCname(name)).map(absolute);
+    case "NS":
+      return (await resolver.resolveNs(name)).map(absolute);
+    case "PTR":
+      return (await resolver.resolvePtr(name)).map(absolute);
+    case "MX":
+      return (await resolver.resolveMx(name)).map((one) => `${one.priority} ${absolute(one.exchange)}`);
+    case "SRV":
+      return (await resolver.resolveSrv(name)).map(
+        (one) => `${one.priority} ${one.weight} ${one.port} ${absolute(one.name)}`,
+      );
+    case "TXT":
+      return (await resolver.resolveTxt(name)).map((strings) => strings.join(""));
+    default:
+      throw new Error(`${type} records aren't known here`);
   }
 }
 

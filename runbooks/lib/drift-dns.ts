@@ -10,23 +10,22 @@ import {
   tenantStack,
 } from "../../stacks/names.ts";
 import { type Declared, declaredOf, type ZoneRecord } from "./declared.ts";
-import { DnsServer, reverseName, SilentServer } from "./dns-server.ts";
+import { type DnsServer, reverseName } from "./dns-server.ts";
+import { Servers } from "./dns-servers.ts";
 import { compare, type Difference, lineOf } from "./dns-zone.ts";
 import type { DriftContext } from "./drift-context.ts";
-import { messageOf } from "./errors.ts";
 import type { Finding } from "./findings.ts";
 import { inParallel } from "./parallel.ts";
 import { oneLine } from "./printable.ts";
 import { Dkim } from "./records.ts";
 
 /** Tenants at the same time; each server has its own limit of questions. */
-const AT_ONCE = 32;
-/** Servers of one zone that are asked. */
-const AUTHORITATIVE = 4;
+const AT_ONCE = 128;
 
 /** Looks at every tenant's records; a server that is silent is said once, and the others are still asked. */
 export async function checkDns(c: DriftContext): Promise<void> {
   const servers = new Servers(c.settings.dns.resolvers, c.settings.dns.authoritative);
+  const keys = keyFindings(c);
   let done = 0;
   await inParallel(c.tenants, AT_ONCE, async (tenant) => {
     await c.report.look("dns", tenant, async () => {
@@ -45,83 +44,7 @@ export async function checkDns(c: DriftContext): Promise<void> {
       why,
       next: `dig @${address.replace(/:(\d+)$/, " -p $1")} . NS   # if it is gone for good: dns.resolvers, or dns.authoritative, in ${c.settings.file}`,
     });
-  await keyFindings(c);
-}
-
-/** The servers that are asked, each one object for all tenants, so that a silent one is waited for once. */
-class Servers {
-  readonly resolvers: readonly DnsServer[];
-  readonly #authoritative: readonly DnsServer[] | undefined;
-  readonly #known = new Map<string, DnsServer>();
-  /** What was wrong with a server first, and how many of its answers are missing. */
-  readonly #troubles = new Map<string, { why: string; missing: number; silent: boolean }>();
-
-  constructor(resolvers: readonly string[], authoritative: readonly string[] | undefined) {
-    this.resolvers = resolvers.map((address) => this.#at(address));
-    this.#authoritative = authoritative?.map((address) => this.#at(address));
-  }
-
-  /** Servers of which answers are missing, each once, however many. */
-  troubles(): { address: string; why: string }[] {
-    return [...this.#troubles].map(([address, { why, missing, silent }]) => ({
-      address,
-      why: silent || missing === 1 ? why : `${why}; nor ${missing - 1} others`,
-    }));
-  }
-
-  isSilent(address: string): boolean {
-    return this.#troubles.get(address)?.silent ?? false;
-  }
-
-  /** What each server answers; those that don't are kept for `troubles`. */
-  async ask(
-    servers: readonly DnsServer[],
-    name: string,
-    type: string,
-  ): Promise<{ at: string; values: string[] }[]> {
-    const answers = await Promise.all(
-      servers.map(async (server) => {
-        const { address } = server;
-        try {
-          return [{ at: address, values: await server.ask(name, type) }];
-        } catch (error) {
-          const before = this.#troubles.get(address);
-          this.#troubles.set(address, {
-            why: before?.why ?? messageOf(error),
-            missing: (before?.missing ?? 0) + 1,
-            silent: error instanceof SilentServer || (before?.silent ?? false),
-          });
-          return [];
-        }
-      }),
-    );
-    return answers.flat();
-  }
-
-  /** The servers that know a domain's zone at first hand; none where they can't be found. */
-  async authoritative(domain: string): Promise<readonly DnsServer[]> {
-    if (this.#authoritative !== undefined) return this.#authoritative;
-    for (let zone = domain; zone.includes("."); zone = zone.slice(zone.indexOf(".") + 1)) {
-      const names = (await this.ask(this.resolvers, zone, "NS")).find(
-        ({ values }) => values.length > 0,
-      )?.values;
-      if (names === undefined) continue;
-      const addresses = await Promise.all(
-        names.slice(0, AUTHORITATIVE).map(async (name) => {
-          const found = await this.ask(this.resolvers, name.replace(/\.$/, ""), "A");
-          return found.find(({ values }) => values.length > 0)?.values[0];
-        }),
-      );
-      return addresses.flatMap((address) => (address === undefined ? [] : [this.#at(address)]));
-    }
-    return [];
-  }
-
-  #at(address: string): DnsServer {
-    const server = this.#known.get(address) ?? new DnsServer(address);
-    this.#known.set(address, server);
-    return server;
-  }
+  await keys;
 }
 
 async function zoneFindings(

@@ -19,8 +19,8 @@ import { inParallel } from "./parallel.ts";
 import { Tls } from "./records.ts";
 import type { Vault } from "./vault.ts";
 
-/** Hosts at the same time. */
-const AT_ONCE = 32;
+/** Hosts at the same time: each is waited for by an ssh of its own, and the slowest is to hold up nobody. */
+const AT_ONCE = 128;
 /** Seconds for everything that is asked on a host; a program there that hangs is not waited for any longer. */
 const HOST_SECONDS = 60;
 
@@ -47,6 +47,7 @@ async function visit(c: DriftContext, vault: Vault | undefined, tenant: TenantId
   const said = await onHostTogether(settings, declared, questions(declared), {
     subject: "",
     timeoutSeconds: HOST_SECONDS,
+    nothingSecret: true,
   }).catch((error: unknown) => {
     if (error instanceof RunbookError && error.exitCode === EXIT.refused) return undefined;
     throw error;

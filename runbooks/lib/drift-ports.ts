@@ -58,7 +58,8 @@ async function which(address: string, ports: readonly number[], wanted: boolean)
 function isOpen(host: string, port: number): Promise<boolean> {
   const { promise, resolve } = Promise.withResolvers<boolean>();
   const socket = connect({ host, port });
-  const deadline = setTimeout(() => resolve(false), TIMEOUT_MS);
+  // On a busy machine the connection may stand while the clock is looked at first: then it is seen before this ends.
+  const deadline = setTimeout(() => setImmediate(() => resolve(false)), TIMEOUT_MS);
   socket.once("connect", () => resolve(true));
   socket.once("error", () => resolve(false));
   return promise.finally(() => {

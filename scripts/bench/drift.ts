@@ -2,7 +2,8 @@
 // answer, beside a look at one of them. One tenant takes as long as its slowest server lets it: many should take hardly
 // longer. Vault is the lab's own and as fast as it is: it is no tenant's server.
 import { z } from "zod";
-import { tenantStack } from "../../stacks/names.ts";
+import type { CheckName } from "../../runbooks/lib/findings.ts";
+import { type Role, tenantStack } from "../../stacks/names.ts";
 import type { OpenLab } from "../lab/place.ts";
 import { appRole } from "../lab/vault.ts";
 import { Ground, type GroundOptions, type Used } from "./ground.ts";
@@ -11,8 +12,8 @@ import type { Stats } from "./slow-servers.ts";
 /** Time of the look at all in multiples of that at one, at most. */
 export const DRIFT_RATIO = 1.5;
 
-interface Look extends Used {
-  /** Of the check alone, without the start of the process and the question which tenants there are. */
+export interface Look extends Used {
+  /** Of the check alone, without the start of the process and the questions which tenants there are and what is declared. */
   lookSeconds: number;
 }
 
@@ -38,34 +39,43 @@ export async function benchDrift(
     await ground.prepare();
     const [first] = ground.tenants;
     if (first === undefined) throw new Error("There is no tenant to look at");
-    const env = await proberEnv(lab);
+    const env = await roleEnv(lab, "credential-prober");
+    const look = (stack: string[]) => lookAt(ground, env, "credentials", stack);
     // Once for nothing: the files are then in memory for both.
-    await look(ground, env, ["--stack", tenantStack(first.id)]);
+    await look(["--stack", tenantStack(first.id)]);
     const before = await ground.stats();
     tell("looking at one tenant");
-    const alone = await look(ground, env, ["--stack", tenantStack(first.id)]);
+    const alone = await look(["--stack", tenantStack(first.id)]);
     const between = await ground.stats();
     tell(`looking at ${options.tenants} tenants, ${options.latency} ms for each answer`);
-    const all = await look(ground, env, []);
-    const load = since(between, await ground.stats());
+    const all = await look([]);
+    const load = since(between, await ground.stats(), SERVERS);
     for (const { server, requests } of load)
       if (requests < options.tenants) throw new Error(`${server} was asked for ${requests} tenants only`);
     const ratio = all.lookSeconds / alone.lookSeconds;
-    return { ...options, all, alone, slowest: slowestOf(since(before, between)), ratio, load };
+    return { ...options, all, alone, slowest: slowestOf(since(before, between, SERVERS)), ratio, load };
   } finally {
     await ground.end();
   }
 }
 
-async function proberEnv(lab: OpenLab): Promise<NodeJS.ProcessEnv> {
+const SERVERS = ["Mailu", "SMTP", "IMAP"];
+
+/** The environment of automation's AppRole. */
+export async function roleEnv(lab: OpenLab, role: Role): Promise<NodeJS.ProcessEnv> {
   const vault = { addr: lab.place.vaultAddr, rootToken: lab.rootToken };
-  const { roleId, secretId } = await appRole(vault, "credential-prober");
+  const { roleId, secretId } = await appRole(vault, role);
   return { ...lab.env, VAULT_TOKEN: "", VAULT_ROLE_ID: roleId, VAULT_SECRET_ID: secretId };
 }
 
 /** Throws unless everything was looked at and nothing found. */
-async function look(ground: Ground, env: NodeJS.ProcessEnv, stack: string[]): Promise<Look> {
-  const args = ["check-drift", "--only", "credentials", ...stack, "--json"];
+export async function lookAt(
+  ground: Ground,
+  env: NodeJS.ProcessEnv,
+  check: CheckName,
+  stack: string[],
+): Promise<Look> {
+  const args = ["check-drift", "--only", check, ...stack, "--json"];
   const { done, used } = await ground.runbook(args, env);
   if (done.code !== 0)
     throw new Error(
@@ -80,11 +90,12 @@ async function look(ground: Ground, env: NodeJS.ProcessEnv, stack: string[]): Pr
 const Answer = z.object({ steps: z.array(z.object({ title: z.string(), seconds: z.number() })) });
 
 /** What the tenants' servers had to do from one moment to another. */
-function since(
+export function since(
   before: Stats,
   after: Stats,
+  servers: readonly string[],
 ): { server: string; requests: number; most: number; seconds: number }[] {
-  return ["Mailu", "SMTP", "IMAP"].map((server) => {
+  return servers.map((server) => {
     const [was, is] = [before[server], after[server]];
     return {
       server,

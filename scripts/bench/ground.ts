@@ -3,13 +3,14 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import type { TenantId } from "../../stacks/names.ts";
+import { IMAP_PORT, SMTP_PORT, type TenantId } from "../../stacks/names.ts";
 import { type Finished, run, startService } from "../lab/children.ts";
 import type { OpenLab } from "../lab/place.ts";
 import { claimSubnet } from "../lab/subnet.ts";
 import { vaultCall } from "../lab/vault.ts";
-import { type BenchTenant, removeTenants, writeTenants } from "./many-tenants.ts";
-import { PORTS, type SlowPlan, type Stats } from "./slow-servers.ts";
+import { DECLARED_PORTS, outputsOf, programsOf, States, zoneEntries } from "./declared.ts";
+import { type BenchTenant, publicHalf, removeTenants, writeTenants } from "./many-tenants.ts";
+import { type Looked, PORTS, type SlowPlan, type Stats } from "./slow-servers.ts";
 import { SSH_ADDRESSES, startSlowSsh } from "./slow-ssh.ts";
 
 export interface GroundOptions {
@@ -18,6 +19,8 @@ export interface GroundOptions {
   readonly latency: number;
   /** A folder for files, removed by whoever made it. */
   readonly scratch: string;
+  /** Hosts and DNS servers answer as stacks declare, which have outputs in a state of their own. */
+  readonly declared?: true;
 }
 
 /** The name in the certificate that all hosts show: which one it is doesn't change what it costs. */
@@ -34,9 +37,13 @@ export class Ground {
   readonly lab: OpenLab;
   /** Where the slow Vault, cloud, relay and webhooks are. */
   services = "";
+  /** Slow resolvers, with `declared`. */
+  resolvers: string[] = [];
   /** File with the private key that the hosts let in. */
   identityFile = "";
   tenants: BenchTenant[] = [];
+  /** Where the stacks have their state, with `declared`. */
+  states: States | undefined;
   readonly #options: GroundOptions;
   readonly #tell: (line: string) => void;
   readonly #atEnd: (() => unknown)[] = [];
@@ -54,10 +61,14 @@ export class Ground {
     const subnet = await claimSubnet();
     this.#atEnd.push(() => subnet.release());
     this.services = subnet.services;
+    this.resolvers = RESOLVERS.map((last) => `${subnet.prefix}.${last}`);
     const addresses = Array.from({ length: SSH_ADDRESSES }, (_, index) => `${subnet.prefix}.${10 + index}`);
-    const { hostKey, identityFile } = await this.#startSsh(addresses);
-    this.identityFile = identityFile;
     const tls = await this.#makeCertificate();
+    const any = { certificate: tls.certificate, dkim: publicHalf(tls.privateKey) };
+    const { hostKey, identityFile } = await (this.#options.declared
+      ? this.#startSsh([sshdAt(subnet.prefix)], programsOf(any))
+      : this.#startSsh(addresses));
+    this.identityFile = identityFile;
     this.#tell(`writing ${count} tenants into Vault`);
     const hosts = { addresses, hostKey, ...tls };
     this.tenants = await writeTenants(this.#root, count, hosts);
@@ -67,7 +78,12 @@ export class Ground {
         this.tenants.map(({ id }) => id),
       ),
     );
+    if (this.#options.declared) {
+      this.states = new States(join(this.#options.scratch, "states"));
+      for (const one of this.tenants) this.states.write(one.id, outputsOf(one, { ...any, hostKey }));
+    }
     await this.#startServers({
+      ...(this.#options.declared ? { looked: lookedAt(subnet.prefix, this.tenants, any.dkim) } : {}),
       ...{ latency, services: subnet.services, hosts: addresses, accounts: this.tenants },
       ...{ certificate: tls.certificate, key: tls.privateKey },
       ...{ vault: this.lab.place.vaultAddr, cloud: this.lab.place.awsEndpoint },
@@ -129,19 +145,22 @@ export class Ground {
     await removeTenants(this.#root, names as TenantId[]);
   }
 
-  async #startSsh(addresses: readonly string[]) {
+  async #startSsh(addresses: readonly string[], programs?: Readonly<Record<string, string>>) {
     const { latency, scratch } = this.#options;
     const dir = join(scratch, "ssh");
     mkdirSync(dir);
     const { env, place } = this.lab;
-    const ssh = await startSlowSsh({ dir, lab: place.dir, addresses, latency, env });
+    const ssh = await startSlowSsh({
+      ...{ dir, lab: place.dir, addresses, latency, env },
+      ...(programs === undefined ? {} : { programs }),
+    });
     this.#atEnd.push(() => ssh.stop());
     return ssh;
   }
 
   async #makeCertificate(): Promise<{ certificate: string; privateKey: string }> {
     const [key, cert] = [join(this.#options.scratch, "key.pem"), this.certificateFile];
-    const how = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2".split(" ");
+    const how = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 90".split(" ");
     const name = ["-subj", `/CN=${NAME}`, "-addext", `subjectAltName=DNS:${NAME}`];
     await this.run("openssl", [...how, ...name, "-keyout", key, "-out", cert]);
     return { certificate: readFileSync(cert, "utf8"), privateKey: readFileSync(key, "utf8") };
@@ -163,6 +182,23 @@ export class Ground {
       await new Promise((done) => setTimeout(done, 100));
     }
   }
+}
+
+/** One behind those that pass it on slowly: every answer of the protocol is to take its time, not the commands alone. */
+const sshdAt = (prefix: string): string => `${prefix}.2`;
+const RESOLVERS = [211, 212];
+/** As many as a zone of Route 53 has. */
+const NAME_SERVERS = [201, 202, 203, 204];
+
+function lookedAt(prefix: string, tenants: readonly BenchTenant[], dkim: string): Looked {
+  const at = (last: number) => `${prefix}.${last}`;
+  const servers = Object.fromEntries(NAME_SERVERS.map((last) => [`ns${last}.dns.example`, at(last)]));
+  return {
+    sshd: sshdAt(prefix),
+    ports: DECLARED_PORTS.filter((port) => ![22, 443, SMTP_PORT, IMAP_PORT].includes(port)),
+    dns: [...NAME_SERVERS, ...RESOLVERS].map(at),
+    records: zoneEntries(tenants, dkim, servers),
+  };
 }
 
 const Keys = z.object({ data: z.object({ keys: z.array(z.string()) }) }).optional();

@@ -1,4 +1,4 @@
-// `npm run bench -- reset|response|backup|drift|console`: how fast the runbooks are, against something that is measured in the same run.
+// `npm run bench -- reset|response|backup|drift|drift-hosts|console`: how fast the runbooks are, against something that is measured in the same run.
 // Exit code 0 only if the promise was kept.
 
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -11,11 +11,12 @@ import { type OpenLab, openLab } from "../lab/place.ts";
 import { benchBackup, LEAST_RATIO, MOST_MIB } from "./backup.ts";
 import { benchConsole, isKept } from "./console.ts";
 import { benchDrift, DRIFT_RATIO } from "./drift.ts";
-import { backupText, consoleText, driftText, resetText, responseText } from "./report.ts";
+import { benchHosts } from "./drift-hosts.ts";
+import { backupText, consoleText, driftText, hostsText, resetText, responseText } from "./report.ts";
 import { benchReset, RESET_RATIO } from "./reset.ts";
 import { benchResponse, PROMISED } from "./response.ts";
 
-const USAGE = `Usage: npm run bench -- reset|response|backup|drift|console [flags]
+const USAGE = `Usage: npm run bench -- reset|response|backup|drift|drift-hosts|console [flags]
 
   reset           one emergency reset beside a bare script that sends only its necessary exchanges
     --turns N       how often each is run (default 7)
@@ -29,6 +30,10 @@ const USAGE = `Usage: npm run bench -- reset|response|backup|drift|console [flag
     --tenants N     how many (default 100)
     --latency MS    what each server takes for an answer (default 300)
 
+  drift-hosts     the same for their hosts, and for their DNS records
+    --tenants N     how many (default 100)
+    --latency MS    what each server takes for an answer (default 300)
+
   console         the console's first page, and what it costs Vault while it is open
     --tenants N     how many (default 500)
     --turns N       how often the page is asked for (default 7)
@@ -36,7 +41,7 @@ const USAGE = `Usage: npm run bench -- reset|response|backup|drift|console [flag
   backup          a sealed backup beside an unsealed one, to and from the same server
     --mib N,N       sizes of the snapshots that are made (default 256,2048); a real Vault has 256 MiB
 
-  --dir FOLDER    on the lab that runs in this folder, and not on a fresh one; response, drift and console need one without tenants
+  --dir FOLDER    on the lab that runs in this folder, and not on a fresh one; response, drift, drift-hosts and console need one without tenants
   --json FILE     write what was measured as JSON too
 `;
 
@@ -95,6 +100,13 @@ async function measure(
     );
     return { report, text: driftText(report), kept: report.ratio <= DRIFT_RATIO };
   }
+  if (flags.what === "drift-hosts") {
+    const report = await onLab(flags.dir, "none", signal, (lab, scratch) =>
+      benchHosts(lab, { ...flags, tenants: flags.tenants ?? 100, scratch }, tell),
+    );
+    const kept = report.checks.every(({ ratio }) => ratio <= DRIFT_RATIO);
+    return { report, text: hostsText(report), kept };
+  }
   const tenants = flags.tenants ?? 500;
   if (flags.what === "console") {
     const report = await onLab(flags.dir, "none", signal, (lab, scratch) =>
@@ -127,7 +139,7 @@ function parse(args: string[]) {
     },
   });
   const what = positionals.join(" ");
-  if (!values.help && !["reset", "response", "backup", "drift", "console"].includes(what))
+  if (!values.help && !["reset", "response", "backup", "drift", "drift-hosts", "console"].includes(what))
     throw new Error(`'${what}' is nothing that can be measured`);
   const file = (given: string | undefined) => (given === undefined ? undefined : resolve(given));
   return {

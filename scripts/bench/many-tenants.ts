@@ -79,7 +79,8 @@ async function write(
     await ask(recordPath(id, name), { data: records[name], options: { cas: 0 } });
 }
 
-const publicHalf = (key: string): string =>
+/** The public half of a private key in PEM: DER in base64. */
+export const publicHalf = (key: string): string =>
   createPublicKey(key).export({ type: "spki", format: "der" }).toString("base64");
 
 /** Removes what `writeTenants` wrote; what isn't there is fine. */

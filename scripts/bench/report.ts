@@ -2,7 +2,8 @@
 
 import { LEAST_RATIO, MOST_MIB, type Row, within } from "./backup.ts";
 import { CONSOLE_PROMISED, type ConsoleReport } from "./console.ts";
-import { DRIFT_RATIO, type DriftReport } from "./drift.ts";
+import { DRIFT_RATIO, type DriftReport, type Look } from "./drift.ts";
+import type { HostsReport } from "./drift-hosts.ts";
 import { RESET_RATIO, type ResetReport } from "./reset.ts";
 import { PROMISED, type ResponseReport } from "./response.ts";
 import { median } from "./statistics.ts";
@@ -53,6 +54,27 @@ its peak memory               ${Math.round(all.peakMb)} MB, ${Math.round(alone.p
 all beside one                ${ratio.toFixed(2)} times
 ${ratio <= DRIFT_RATIO ? "KEPT" : "MISSED"}: at most ${DRIFT_RATIO} times
 `;
+}
+
+export function hostsText({ tenants, latency, few, checks }: HostsReport): string {
+  const s = (look: Look) => `${look.lookSeconds.toFixed(2)} s`;
+  const mb = (look: Look) => `${Math.round(look.peakMb)} MB`;
+  const parts = checks.map(
+    ({ check, alone, few: some, all, ratio, load }) => `
+${check}
+look at one tenant            ${s(alone)}, ${alone.seconds.toFixed(2)} s as a whole process
+look at ${`${few} of them`.padEnd(22)}${s(some)}
+look at all tenants           ${s(all)}, ${all.seconds.toFixed(2)} s as a whole process, most of it the engine's
+answers of ${load.server.padEnd(19)}${load.requests}, ${load.most} at most at a time
+its processor time            ${all.cpuSeconds.toFixed(1)} s, ${some.cpuSeconds.toFixed(1)} s for ${few}, ${alone.cpuSeconds.toFixed(1)} s for one
+its peak memory               ${mb(all)}, ${mb(some)} for ${few}, ${mb(alone)} for one
+all beside one                ${ratio.toFixed(2)} times
+${ratio <= DRIFT_RATIO ? "KEPT" : "MISSED"}: at most ${DRIFT_RATIO} times
+`,
+  );
+  return `
+${tenants} tenants, ${latency} ms for each answer
+${parts.join("")}`;
 }
 
 export function responseText(report: ResponseReport): string {

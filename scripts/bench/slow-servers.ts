@@ -7,6 +7,8 @@ import { createServer as createNet, type Server, type Socket } from "node:net";
 import { json } from "node:stream/consumers";
 import { createServer as createTls } from "node:tls";
 import { IMAP_PORT, SMTP_PORT } from "../../stacks/names.ts";
+import type { ZoneEntry } from "./declared.ts";
+import { startSlowDns } from "./slow-dns.ts";
 import { type Account, Load, slowMailu, slowProxy, slowWebhook } from "./slow-http.ts";
 import { type Door, speakImap, speakSmtp } from "./slow-lines.ts";
 
@@ -22,6 +24,18 @@ export interface SlowPlan {
   vault: string;
   cloud: string;
   accounts: Account[];
+  /** What only a look at hosts and DNS asks. */
+  looked?: Looked;
+}
+
+export interface Looked {
+  /** Where the sshd of all hosts is. */
+  sshd: string;
+  /** Ports that just answer. */
+  ports: number[];
+  /** Addresses of the DNS servers. */
+  dns: string[];
+  records: ZoneEntry[];
 }
 
 /** Ports at the services' address. */
@@ -60,6 +74,20 @@ async function serve(plan: SlowPlan): Promise<void> {
     await listen(createHttps({ ...tls, keepAliveTimeout: 65_000 }, mailu), 443, host);
     await listen(createTls(tls, smtp), SMTP_PORT, host);
     await listen(createTls(tls, imap), IMAP_PORT, host);
+  }
+  if (plan.looked !== undefined) {
+    const { sshd, ports, dns, records } = plan.looked;
+    const ssh = load("ssh");
+    for (const host of plan.hosts) {
+      await listen(slowProxy(`ssh://${sshd}:22`, latency, ssh), 22, host);
+      for (const port of ports)
+        await listen(
+          createNet((socket) => void socket.destroy()),
+          port,
+          host,
+        );
+    }
+    await startSlowDns(dns, records, latency, load("DNS"));
   }
   await listen(slowProxy(plan.vault, latency, load("Vault")), PORTS.vault, services);
   await listen(slowProxy(plan.cloud, latency, load("S3")), PORTS.cloud, services);

@@ -1,4 +1,4 @@
-// An sshd for many mail hosts: it takes its time, then runs what it was told with a docker that knows of nothing.
+// An sshd for many mail hosts: it takes its time, then runs what it was told with programs that know what they are told.
 import { once } from "node:events";
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
@@ -26,6 +26,11 @@ export async function startSlowSsh(options: {
   addresses: readonly string[];
   /** Milliseconds before a command begins. */
   latency: number;
+  /**
+   * Shell scripts by name; without them a docker that knows of nothing. They say the same each time, so that a command
+   * is run once for all hosts: in the world each has processors of its own, which would be the measured one's here.
+   */
+  programs?: Readonly<Record<string, string>>;
   env: NodeJS.ProcessEnv;
 }): Promise<SlowSsh> {
   const { dir, lab, addresses, latency, env } = options;
@@ -33,15 +38,22 @@ export async function startSlowSsh(options: {
   const [hostKey, identityFile] = await Promise.all(
     ["host_key", "id_ed25519"].map((name) => makeKey(join(dir, name), options)),
   );
-  write(join(dir, "bin", "docker"), DOCKER);
-  write(
-    join(dir, "answer"),
-    `sleep ${latency / 1000}\nPATH=${dir}/bin:$PATH exec sh -c "$SSH_ORIGINAL_COMMAND"\n`,
-  );
+  for (const [name, script] of Object.entries(options.programs ?? { docker: DOCKER }))
+    write(join(dir, "bin", name), script);
+  const answer = options.programs === undefined ? RUN : SAY_AGAIN;
+  write(join(dir, "answer"), `sleep ${latency / 1000}\nPATH=${dir}/bin:$PATH\n${answer(dir)}`);
   write(join(dir, "authorized_keys"), readFileSync(`${identityFile}.pub`, "utf8"));
   write(join(dir, "sshd_config"), configuration(dir, addresses));
-  // Its privilege separation needs a folder in /run, which is of its own here.
-  const start = `mount -t tmpfs bench-run /run && mkdir /run/sshd && exec /usr/sbin/sshd -D -e -f ${dir}/sshd_config`;
+  // Its privilege separation needs a folder in /run, which is of its own here. A plain shell, and none that begins with
+  // what this machine's people want of theirs; with -r it doesn't start itself anew for each connection.
+  const shell = readFileSync("/etc/passwd", "utf8").replace(/^(root:.*:)[^:]*$/m, "$1/bin/sh");
+  writeFileSync(join(dir, "passwd"), shell);
+  const start = [
+    "mount -t tmpfs bench-run /run",
+    "mkdir /run/sshd",
+    `mount --bind ${dir}/passwd /etc/passwd`,
+    `exec /usr/sbin/sshd -D -r -e -f ${dir}/sshd_config`,
+  ].join(" && ");
   const child = startService("unshare", ["--mount", "sh", "-c", start], { env, lab, log: join(dir, "log") });
   await answering(addresses.at(-1) ?? "", () => child.exitCode === null);
   return {
@@ -50,6 +62,13 @@ export async function startSlowSsh(options: {
     stop: () => void child.kill("SIGTERM"),
   };
 }
+
+const RUN = () => 'exec sh -c "$SSH_ORIGINAL_COMMAND"\n';
+/** Tenants' names, and with them commands about the same, are all as long as each other. */
+const SAY_AGAIN = (dir: string) => `said=${dir}/said-\${#SSH_ORIGINAL_COMMAND}
+[ -e "$said" ] || { sh -c "$SSH_ORIGINAL_COMMAND" >"$said.$$" && mv "$said.$$" "$said"; } || exit
+exec /bin/cat "$said"
+`;
 
 /** No connections, no users: what a host says of which nothing is to be told. */
 const DOCKER = `#!/bin/sh

@@ -1,5 +1,8 @@
 // The inside of a mail host, changed behind everybody's back: each change is seen as just that, and mended by the
 // command that stands there. That it is mended is seen by the next test, which finds nothing but its own.
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import { readRecord } from "../../scripts/drill/doors.ts";
 import { GLOBEX } from "../../scripts/lab/tenants.ts";
@@ -122,4 +125,39 @@ test("another host key than the pinned one is found, and nothing is asked of suc
   await host(`cp ${KEPT} ${key} && ssh-keygen -y -f ${key} >${key}.pub && kill -HUP 1`);
   expectOnly(looked, "host/host-key-differs/globex");
   expectNone(await globex());
+});
+
+test("a host that knows only the key exchange which a look doesn't ask for first is looked at all the same", async () => {
+  const config = "/etc/ssh/sshd_config";
+  await host(
+    `cp ${config} ${KEPT} && echo KexAlgorithms sntrup761x25519-sha512@openssh.com >>${config} && kill -HUP 1`,
+  );
+  const looked = await globex();
+  await host(`mv ${KEPT} ${config} && kill -HUP 1`);
+  expectNone(looked);
+});
+
+test("what a shell's own start says where no shell is above the look, as under a timer, is no part of an answer", async () => {
+  const HOME = await mkdtemp(join(tmpdir(), "home-"));
+  await writeFile(join(HOME, ".bashrc"), `echo welcome; touch ${HOME}/was-read\n`);
+  for (const SHLVL of [undefined, "0"]) {
+    expectNone(await look("host", GLOBEX, { HOME, SHLVL }));
+    expect(await readdir(HOME)).not.toContain("was-read");
+  }
+  await rm(HOME, { recursive: true });
+});
+
+test("what the stacks declare is asked before anything is looked at, and a stack that can't be asked is told of", async () => {
+  const looked = await look("host", GLOBEX, {
+    PULUMI_CONFIG_PASSPHRASE_FILE: "/dev/null",
+    PULUMI_BACKEND_URL: "file:///dev/null",
+  });
+  expect(looked.findings).toEqual([]);
+  expect(looked.unchecked.map(({ check, about }) => [check, about])).toEqual([["host", "globex"]]);
+  const { steps } = JSON.parse(looked.done.stdout) as { steps: { title: string; outcome: string }[] };
+  expect(steps.map(({ title, outcome }) => [title, outcome])).toEqual([
+    ["ask which stacks and tenants there are", "done"],
+    ["ask the stacks what they declare", "done"],
+    ["look at host", "done"],
+  ]);
 });

@@ -91,3 +91,13 @@ test("what listens for others and answers from here is found; what only the host
     next: expect.stringMatching(/^ssh /),
   } satisfies Partial<Record<keyof RunbookError, unknown>>);
 });
+
+test("an open port is none that is closed, however long this process was kept from looking", async () => {
+  const [server, port] = await listening("127.0.0.1");
+  const looking = portFindings(at({ ports: [port] }), said(""), { down: false });
+  // Past the deadline for a connection.
+  const end = performance.now() + 5_500;
+  while (performance.now() < end);
+  expect(await looking).toEqual([]);
+  server.close();
+});
