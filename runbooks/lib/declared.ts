@@ -39,13 +39,18 @@ const asked = new WeakMap<Settings, Map<TenantId, Promise<Declared>>>();
 
 /**
  * Asks for all tenants, before any look that has a deadline: engines keep every processor busy, and servers would seem
- * slow. Of what can't be asked the looks tell.
+ * slow. Once a stack can't be asked the others are left to the looks, which tell of it: a state's backend that hangs is
+ * waited for once, and then by those alone that need it.
  */
 export async function askStacks(c: DriftContext): Promise<void> {
   let done = 0;
+  let answers = true;
   await inParallel(c.tenants, AT_ONCE, async (tenant) => {
     c.signal.throwIfAborted();
-    await declaredOf(c.settings, tenant).catch(() => {});
+    if (!answers) return;
+    await declaredOf(c.settings, tenant).catch(() => {
+      answers = false;
+    });
     c.progress(`${++done} of ${c.tenants.length} stacks asked`);
   });
 }
