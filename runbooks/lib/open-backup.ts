@@ -3,7 +3,7 @@
 // Nothing of it ever touches a disk.
 import { Readable, Transform, type TransformCallback } from "node:stream";
 import type { CatalogEntry } from "./backup-catalog.ts";
-import type { CanaryOfBackup } from "./backup-records.ts";
+import type { CanaryOfBackup, Manifest } from "./backup-records.ts";
 import type { BackupStore } from "./backup-store.ts";
 import { RunbookError } from "./errors.ts";
 import { Meter, piped } from "./piped.ts";
@@ -20,8 +20,8 @@ export const sealContext = ({ date, nonce }: Pick<CanaryOfBackup, "date" | "nonc
 });
 
 /**
- * Opens it as often as it's called. What was once read to its end is known by its hash from then on, and isn't unpacked
- * again: who restores has proven it before, and waits.
+ * Opens it as often as it's called. What was once read to its end is known by its plain hash from then on, and isn't
+ * unpacked again: who restores has proven it before, and waits.
  */
 export function opener(store: BackupStore, key: SealKey, backup: CatalogEntry): () => Promise<Readable> {
   let isWhole = false;
@@ -40,21 +40,21 @@ async function openBackup(
   onEnd: () => void,
 ): Promise<Readable> {
   const { manifest, object } = backup;
-  const [sealed, plain] = [new Meter(), new Meter()];
-  const archive = isWhole ? undefined : new ArchiveCheck(manifest.canary.raft_index);
+  const plain = new Meter();
+  const first = isWhole
+    ? undefined
+    : { sealed: new Meter(), archive: new ArchiveCheck(manifest.canary.raft_index) };
   const asIs = (error: unknown) => error as Error;
-  const source = piped(await store.read(object), [sealed], asIs);
+  const source = piped(await store.read(object), first === undefined ? [] : [first.sealed], asIs);
   const opened = await open(source, key, sealContext(manifest.canary)).catch((error) => {
     source.destroy();
     throw explain(backup, error);
   });
   const compared = new AtTheEnd(() => {
     const differs = difference([
-      ["sealed bytes", sealed.bytes, manifest.sealed_bytes],
-      ["sealed SHA-256", sealed.sha256(), manifest.sealed_sha256],
+      ...(first === undefined ? [] : ofTheFirst(first.sealed, first.archive, manifest)),
       ["plain bytes", plain.bytes, manifest.plain_bytes],
       ["plain SHA-256", plain.sha256(), manifest.plain_sha256],
-      ["raft index", archive?.meta.index ?? manifest.raft_index, manifest.raft_index],
     ]);
     if (differs !== undefined) throw new ArchiveError(`it isn't what its manifest says: ${differs}`);
     onEnd();
@@ -62,7 +62,7 @@ async function openBackup(
   const told = Readable.from(inOurWords(backup, opened), { objectMode: false }).once("close", () =>
     opened.destroy(),
   );
-  return piped(told, [plain, ...(archive === undefined ? [] : [archive]), compared], (error) =>
+  return piped(told, [plain, ...(first === undefined ? [] : [first.archive]), compared], (error) =>
     explain(backup, error),
   );
 }
@@ -142,9 +142,16 @@ class AtTheEnd extends Transform {
   }
 }
 
-function difference(
-  rows: [what: string, found: string | number, expected: string | number][],
-): string | undefined {
+type Compared = [what: string, found: string | number, expected: string | number];
+
+/** What is known by the plain bytes' hash once it was compared. */
+const ofTheFirst = (sealed: Meter, archive: ArchiveCheck, manifest: Manifest): Compared[] => [
+  ["sealed bytes", sealed.bytes, manifest.sealed_bytes],
+  ["sealed SHA-256", sealed.sha256(), manifest.sealed_sha256],
+  ["raft index", archive.meta.index, manifest.raft_index],
+];
+
+function difference(rows: Compared[]): string | undefined {
   const row = rows.find(([, found, expected]) => found !== expected);
   return row === undefined ? undefined : `${row[0]} ${row[1]}, and not ${row[2]}`;
 }

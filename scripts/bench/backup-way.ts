@@ -52,10 +52,10 @@ async function act(): Promise<string> {
     const stored = await store.read({ key, versionId });
     if (way === "load") await send(piped(stored, [new Meter()], asIs));
     else {
-      const sealed = piped(stored, [new Meter()], asIs);
-      // What goes into a Vault was unpacked in a throwaway one before.
-      const check = vault === undefined ? [new ArchiveCheck()] : [];
-      await send(piped(await open(sealed, aes), [new Meter(), ...check], asIs));
+      // What goes into a Vault was hashed as it lies, and unpacked, on its way into a throwaway one.
+      const first = vault === undefined;
+      const sealed = piped(stored, first ? [new Meter()] : [], asIs);
+      await send(piped(await open(sealed, aes), [new Meter(), ...(first ? [new ArchiveCheck()] : [])], asIs));
     }
     return versionId;
   }

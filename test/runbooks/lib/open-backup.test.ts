@@ -54,7 +54,7 @@ test("one that opened once is refused when the bucket gives another the next tim
   const other = await sealed(await buffer(raftArchive({ stateBytes: 5_000 })));
   const open = opener(giving(itsBytes, other), key, entry(whole, itsBytes));
   await buffer(await open());
-  await expect(open().then(buffer)).rejects.toThrow("it isn't what its manifest says: sealed SHA-256");
+  await expect(open().then(buffer)).rejects.toThrow("it isn't what its manifest says: plain SHA-256");
 });
 
 test("one that isn't whole is refused every time, also where somebody turned away in the middle", async () => {
