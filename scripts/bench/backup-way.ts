@@ -23,6 +23,8 @@ const key = `backups/2026-01-01/${way === "plain" || way === "load" ? "plain" : 
 const aes = aesKeyFile(join(folder, "backup.key"));
 const { VAULT_ADDR: addr = "", VAULT_TOKEN: token = "" } = process.env;
 const vault = addr === "" ? undefined : Vault.withToken({ addr, token, namespace: undefined, ca: undefined });
+/** Milliseconds that Vault may take to go over to a snapshot. */
+const INSTALLED_MS = 120_000;
 const asIs = (error: unknown) => error as Error;
 // As seal and open do it, for the ways without them too.
 collectSeldom();
@@ -91,5 +93,9 @@ function later(method: "GET" | "POST"): Promise<Response> {
 
 /** It answers out of what it had at first, and then for a while not at all. */
 async function untilEarlier(): Promise<void> {
-  while ((await later("GET").catch(() => undefined))?.status !== 404) await sleep(50);
+  const start = performance.now();
+  while ((await later("GET").catch(() => undefined))?.status !== 404) {
+    if (performance.now() - start > INSTALLED_MS) throw new Error("Vault doesn't go over to the snapshot");
+    await sleep(50);
+  }
 }
