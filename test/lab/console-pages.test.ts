@@ -116,6 +116,19 @@ describe("the tenants", () => {
     await row(page, ACME).waitFor();
   });
 
+  test("are found by what was typed before the page's script was there", async () => {
+    const page = await signedIn();
+    const { promise: hasCome, resolve: come } = Promise.withResolvers<void>();
+    await page.route("**/public/tenants.js", async (route) => {
+      await hasCome;
+      await route.continue();
+    });
+    await page.goto("/", { waitUntil: "commit" });
+    await page.getByLabel("Search tenants by name").pressSequentially("LOB");
+    come();
+    await page.getByText(/^1 of \d+ tenants$/).waitFor();
+  });
+
   test("are chosen for a response, also those that a search has taken out of sight", async () => {
     const page = await signedIn();
     await page.getByLabel("Choose acme").check();

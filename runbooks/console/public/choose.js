@@ -9,6 +9,8 @@ for (const field of document.querySelectorAll("[data-filters]")) {
       choice.hidden = !ticked && !choice.textContent.toLowerCase().includes(wanted);
     }
   });
+  // What was typed before this script was there.
+  field.dispatchEvent(new Event("input"));
   // Enter in a search field searches; it doesn't go on to the next page.
   field.addEventListener("keydown", (event) => {
     if (event.key === "Enter") event.preventDefault();

@@ -41,6 +41,9 @@ search.addEventListener("submit", (event) => {
   void find();
 });
 
+// Typed before this script was there, or kept by the browser when the page was loaded again.
+if (search.elements.q.value !== search.elements.q.defaultValue) void find();
+
 async function find() {
   const q = search.elements.q.value.trim();
   const query = q === "" ? "" : `?${new URLSearchParams({ q })}`;
