@@ -116,7 +116,7 @@ describe("the tenants", () => {
     await row(page, ACME).waitFor();
   });
 
-  test("are found by what was typed before the page's script was there", async () => {
+  test("are found, and chosen, by what was done before the page's script was there", async () => {
     const page = await signedIn();
     const { promise: hasCome, resolve: come } = Promise.withResolvers<void>();
     await page.route("**/public/tenants.js", async (route) => {
@@ -124,8 +124,10 @@ describe("the tenants", () => {
       await route.continue();
     });
     await page.goto("/", { waitUntil: "commit" });
+    await page.getByLabel("Choose acme").check();
     await page.getByLabel("Search tenants by name").pressSequentially("LOB");
     come();
+    await page.getByText("1 chosen: acme").waitFor();
     await page.getByText(/^1 of \d+ tenants$/).waitFor();
   });
 

@@ -72,6 +72,8 @@ bar.querySelector("[data-clear]").addEventListener("click", () => {
   keep();
   search.elements.q.focus();
 });
+// Ticked before this script was there.
+for (const box of list.querySelectorAll('input[name="tenant"]:checked')) chosen.add(box.value);
 keep();
 
 function keep() {
