@@ -15,20 +15,23 @@ export interface ReadChain extends ChainReport {
 }
 
 /**
- * Every chain, verified: this machine's first, if it has one.
+ * Every chain, verified: this machine's first, if it has one. While runs go on storing events, each witness is read
+ * before what has to bear it out, so that an event stored in between isn't missing from either.
  * @throws Error when the file or the bucket can't be read.
  */
 export async function readChains(store: AuditStore, copies: AuditCopies | undefined): Promise<ReadChain[]> {
+  const acknowledged = copies && store.copied(copies.bucket);
   const copied = (await copies?.read()) ?? [];
-  const local = verifyChain(store.bytes(), store.head());
+  const head = store.head();
+  const local = verifyChain(store.bytes(), head);
   const counterpart = copied.find(({ chain }) => chain === local.chain);
   local.problem = earlier(local.problem, counterpart && problemAgainstCopies(local.events, counterpart));
   const known = local.chain !== undefined || local.problem !== undefined;
   return [
     ...(known ? [{ ...local, where: store.path }] : []),
     ...copied.map((chain) => {
-      const acknowledged = store.copiedUpTo(copies?.bucket ?? "", chain.chain);
-      return { ...verifyCopies(chain, acknowledged), where: `s3://${copies?.bucket}/audit/${chain.chain}/` };
+      const seq = acknowledged?.chain === chain.chain ? acknowledged.seq : 0;
+      return { ...verifyCopies(chain, seq), where: `s3://${copies?.bucket}/audit/${chain.chain}/` };
     }),
   ];
 }

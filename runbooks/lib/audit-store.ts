@@ -86,12 +86,18 @@ export class AuditStore {
     return readNote(`${this.path}.head`) as Tip | undefined;
   }
 
-  /** Up to which event the bucket has acknowledged its copy; 0 for none. */
-  copiedUpTo(bucket: string, chain: string): number {
+  /** The last event whose copy the bucket has acknowledged, by the note beside the log. */
+  copied(bucket: string): Pick<Tip, "chain" | "seq"> | undefined {
     const note = readNote(`${this.path}.copied`) as
       | { bucket: string; chain: string; seq: number }
       | undefined;
-    return note?.bucket === bucket && note.chain === chain ? note.seq : 0;
+    return note?.bucket === bucket ? note : undefined;
+  }
+
+  /** Up to which event the bucket has acknowledged its copy; 0 for none. */
+  copiedUpTo(bucket: string, chain: string): number {
+    const last = this.copied(bucket);
+    return last?.chain === chain ? last.seq : 0;
   }
 
   /** Only ever forward: of two runs that copy at once, the later event counts. */

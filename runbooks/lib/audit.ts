@@ -169,17 +169,21 @@ export async function appendWaiting(store: AuditStore, spool: AuditSpool): Promi
   return appended;
 }
 
-/** Copies what the bucket hasn't acknowledged yet, in order; also what other runs left. Returns how many. */
+/**
+ * Copies what the bucket hasn't acknowledged yet, also what other runs left. Returns how many. One after the other: a
+ * machine that is lost meanwhile leaves the chain's beginning, not a gap that looks like an event somebody removed.
+ */
 export async function copyBacklog(store: AuditStore, copies: AuditCopies): Promise<number> {
   const chain = store.chain();
   if (chain === undefined) return 0;
   const due = store.eventsAfter(store.copiedUpTo(copies.bucket, chain));
-  for (let start = 0; start < due.length; start += AT_ONCE) {
-    const batch = due.slice(start, start + AT_ONCE);
-    await Promise.all(batch.map((event) => copies.put(event)));
-    await store.noteCopied(copies.bucket, chain, batch.at(-1)?.seq ?? 0);
+  for (const [index, event] of due.entries()) {
+    await copies.put(event);
+    const last = index === due.length - 1;
+    if (last || index % NOTED_EVERY === 0) await store.noteCopied(copies.bucket, chain, event.seq);
   }
   return due.length;
 }
 
-const AT_ONCE = 32;
+/** Copies after which the log's note says how far they are: whoever dies before it puts those again, to no effect. */
+const NOTED_EVERY = 32;

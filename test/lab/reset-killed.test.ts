@@ -193,7 +193,7 @@ describe("of all these resets", () => {
 
   test("every link of the audit log holds", async () => {
     const done = await runbook(["audit", "verify", "--json"]);
-    expect(done.code, done.stdout + done.stderr).toBe(0);
+    expect(done.code, done.stderr).toBe(0);
   });
 
   test("no old ciphertext decrypts once the keys are shredded, not even when the minimum is lowered again", async () => {

@@ -191,7 +191,7 @@ describe("of all these responses", () => {
 
   test("every link of the audit log holds", async () => {
     const done = await runbook(["audit", "verify", "--json"]);
-    expect(done.code, done.stdout + done.stderr).toBe(0);
+    expect(done.code, done.stderr).toBe(0);
   });
 });
 

@@ -150,6 +150,27 @@ describe("runbook audit without a bucket", () => {
   });
 });
 
+it("a log that grows while it is read is whole", async () => {
+  await store("run-1", "acme");
+  const files = [path, `${path}.head`].map((file) => ({ file, early: fs.readFileSync(file) }));
+  await store("run-2", "acme");
+  const grown = files.map(({ file }) => ({ file, late: fs.readFileSync(file) }));
+  for (const { file, early } of files) fs.writeFileSync(file, early);
+  const { store: log } = opened();
+  for (const door of ["head", "bytes"] as const) {
+    const real = log[door].bind(log);
+    // Whichever is read first, the other one is read later.
+    vi.spyOn(log, door).mockImplementation((): never => {
+      const found = real();
+      for (const { file, late } of grown) fs.writeFileSync(file, late);
+      return found as never;
+    });
+  }
+  const [chain] = await readChains(log, undefined);
+  expect(chain?.events).toHaveLength(4);
+  expect(chain?.problem).toBeUndefined();
+});
+
 describe("copies in a bucket", () => {
   beforeEach(async () => {
     await moto.makeBucket(bucket);
@@ -177,6 +198,46 @@ describe("copies in a bucket", () => {
     if (copies === undefined) throw new Error("a bucket is set");
     expect(await copyBacklog(log, copies)).toBe(2);
     expect((await audit("verify")).code).toBe(0);
+  });
+
+  it("of a machine that is lost while it copies end where it had come, with no gap", async () => {
+    await store("run-1", "acme", "globex", "initech");
+    fs.rmSync(`${path}.copied`);
+    await moto.makeBucket(`${bucket}-2`);
+    writeSettings(`${bucket}-2`);
+    const door = await DoorToS3.start(String(moto.env.AWS_ENDPOINT_URL));
+    const second = Promise.withResolvers<void>();
+    door.before = ({ method, path: asked }) => {
+      if (method !== "PUT" || !asked.includes("/2.json")) return true;
+      second.resolve();
+      return false;
+    };
+    vi.stubEnv("AWS_ENDPOINT_URL", door.url);
+    const { store: log, copies } = opened();
+    if (copies === undefined) throw new Error("a bucket is set");
+    const copying = copyBacklog(log, copies).catch((error: unknown) => error);
+    await second.promise;
+    // Long enough for whatever else had been sent beside it.
+    await new Promise((wait) => setTimeout(wait, 500));
+    await door.stop();
+    expect(await copying).toBeInstanceOf(Error);
+    vi.unstubAllEnvs();
+    for (const ending of ["", ".head", ".copied"]) fs.rmSync(`${path}${ending}`, { force: true });
+    const verified = (await audit("verify", "--json")).json();
+    expect(verified.chains).toMatchObject([{ events: 1, whole: true }]);
+  });
+
+  it("that grow while they are read are whole", async () => {
+    await store("run-1", "acme");
+    const { store: log, copies } = opened();
+    if (copies === undefined) throw new Error("a bucket is set");
+    const read = copies.read.bind(copies);
+    vi.spyOn(copies, "read").mockImplementation(async () => {
+      const found = await read();
+      await store("run-2", "acme");
+      return found;
+    });
+    expect((await readChains(log, copies)).map(({ problem }) => problem)).toEqual([undefined, undefined]);
   });
 
   it("that are late make the run incomplete, and follow with the next event or a flush", async () => {
