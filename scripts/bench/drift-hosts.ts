@@ -1,13 +1,21 @@
 // `npm run bench -- drift-hosts`: a look at the hosts and the DNS records of many tenants, on servers that take their
-// time for each answer, beside a look at one. What the stacks declare is asked of the Pulumi engine first, a process
-// for each: that is a step of its own, and no part of what is compared.
+// time for each answer, beside a look at the one whose host takes the longest. What the stacks declare is asked of the
+// Pulumi engine first, a process for each: that is a step of its own, and no part of what is compared.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parse, stringify } from "yaml";
-import { tenantStack } from "../../stacks/names.ts";
 import type { OpenLab } from "../lab/place.ts";
-import { type Look, lookAt, roleEnv, since } from "./drift.ts";
-import { Ground, type GroundOptions } from "./ground.ts";
+import {
+  type DriftOptions,
+  inTurns,
+  type Look,
+  lookAt,
+  ratioOf,
+  roleEnv,
+  since,
+  type Turn,
+} from "./drift.ts";
+import { Ground } from "./ground.ts";
 import { removeTenants } from "./many-tenants.ts";
 
 /** The role that a check has in production, and the server that it waits for. */
@@ -19,13 +27,13 @@ const LOOKS = [
 export interface HostsReport {
   tenants: number;
   latency: number;
+  slowest: number;
   /** How many the third look was at, by which memory's growth is told. */
   few: number;
   checks: {
     check: string;
-    alone: Look;
+    turns: Turn[];
     few: Look;
-    all: Look;
     ratio: number;
     load: { server: string; requests: number; most: number };
   }[];
@@ -34,16 +42,14 @@ export interface HostsReport {
 /** Measures on a lab whose Vault has no tenants but those of such a measurement. */
 export async function benchHosts(
   lab: OpenLab,
-  options: GroundOptions,
+  options: DriftOptions,
   tell: (line: string) => void,
 ): Promise<HostsReport> {
   const ground = new Ground(lab, { ...options, declared: true }, tell);
-  const { tenants: count, latency } = options;
+  const { tenants: count, latency, slowest } = options;
   const few = Math.ceil(count / 4);
   try {
     await ground.prepare();
-    const first = ground.tenants.slice(0, 1).map(({ id }) => tenantStack(id));
-    const one = first.flatMap((stack) => ["--stack", stack]);
     const settings = writeSettings(ground, options.scratch);
     const looks = LOOKS.map(({ check, role, server }) => ({
       check,
@@ -55,17 +61,13 @@ export async function benchHosts(
     }));
     const measured: Omit<HostsReport["checks"][number], "few">[] = [];
     for (const { check, server, at } of looks) {
-      // Once for nothing: the files are then in memory for both.
-      await at(one);
-      tell(`${check}: looking at one tenant`);
-      const alone = await at(one);
-      const before = await ground.stats();
-      tell(`${check}: looking at ${count} tenants, ${latency} ms for each answer`);
-      const all = await at([]);
-      const [load] = since(before, await ground.stats(), [server]);
+      const { turns, between, after } = await inTurns(ground, options, at, (line) =>
+        tell(`${check}, ${line}`),
+      );
+      const [load] = since(between, after, [server]);
       if (load === undefined || load.requests < count)
         throw new Error(`${server} was asked for ${load?.requests} tenants only`);
-      measured.push({ check, alone, all, ratio: all.lookSeconds / alone.lookSeconds, load });
+      measured.push({ check, turns, ratio: ratioOf(turns), load });
     }
     const others = ground.tenants.slice(few).map(({ id }) => id);
     for (const id of others) ground.states?.remove(id);
@@ -76,7 +78,7 @@ export async function benchHosts(
       const is = measured[index];
       if (is !== undefined) checks.push({ ...is, few: await at([]) });
     }
-    return { tenants: count, latency, few, checks };
+    return { tenants: count, latency, slowest, few, checks };
   } finally {
     await ground.end();
   }

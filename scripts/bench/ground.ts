@@ -17,6 +17,8 @@ export interface GroundOptions {
   readonly tenants: number;
   /** Milliseconds for an answer. */
   readonly latency: number;
+  /** Milliseconds for an answer of the last tenant's host, which serves nobody else. */
+  readonly slowest?: number;
   /** A folder for files, removed by whoever made it. */
   readonly scratch: string;
   /** Hosts and DNS servers answer as stacks declare, which have outputs in a state of their own. */
@@ -56,7 +58,7 @@ export class Ground {
 
   /** On a lab whose Vault has no tenants but those of such a measurement. */
   async prepare(): Promise<void> {
-    const { tenants: count, latency } = this.#options;
+    const { tenants: count, latency, slowest } = this.#options;
     await this.#requireEmptyVault();
     const subnet = await claimSubnet();
     this.#atEnd.push(() => subnet.release());
@@ -70,7 +72,10 @@ export class Ground {
       : this.#startSsh(addresses));
     this.identityFile = identityFile;
     this.#tell(`writing ${count} tenants into Vault`);
-    const hosts = { addresses, hostKey, ...tls };
+    const slowHosts = addresses.map((address) => ({ address, latency }));
+    if (slowest !== undefined) slowHosts.push({ address: `${subnet.prefix}.9`, latency: slowest });
+    const last = slowest === undefined ? {} : { last: `${subnet.prefix}.9` };
+    const hosts = { addresses, ...last, hostKey, ...tls };
     this.tenants = await writeTenants(this.#root, count, hosts);
     this.#atEnd.push(() =>
       removeTenants(
@@ -84,7 +89,7 @@ export class Ground {
     }
     await this.#startServers({
       ...(this.#options.declared ? { looked: lookedAt(subnet.prefix, this.tenants, any.dkim) } : {}),
-      ...{ latency, services: subnet.services, hosts: addresses, accounts: this.tenants },
+      ...{ latency, services: subnet.services, hosts: slowHosts, accounts: this.tenants },
       ...{ certificate: tls.certificate, key: tls.privateKey },
       ...{ vault: this.lab.place.vaultAddr, cloud: this.lab.place.awsEndpoint },
     });

@@ -26,13 +26,13 @@ const USAGE = `Usage: npm run bench -- reset|response|backup|drift|drift-hosts|c
     --sequential N  tenants of the shell loop (default 3)
     --at-once N     tenants at the same time (default: the runbook's own)
 
-  drift           one look at the credentials of many tenants beside a look at one, on servers that take their time
+  drift           a look at the credentials of many tenants beside one at the slowest of them
     --tenants N     how many (default 100)
     --latency MS    what each server takes for an answer (default 300)
+    --slowest MS    what the slowest host takes for one (default 1000)
+    --turns N       how often each look is taken (default 3)
 
-  drift-hosts     the same for their hosts, and for their DNS records
-    --tenants N     how many (default 100)
-    --latency MS    what each server takes for an answer (default 300)
+  drift-hosts     the same for their hosts, and for their DNS records; the same flags
 
   console         the console's first page, and what it costs Vault while it is open
     --tenants N     how many (default 500)
@@ -83,7 +83,7 @@ async function measure(
   signal: AbortSignal,
 ): Promise<{ report: unknown; text: string; kept: boolean }> {
   if (flags.what === "reset") {
-    const report = await onLab(flags.dir, "two", signal, (lab) => benchReset(lab, flags.turns, tell));
+    const report = await onLab(flags.dir, "two", signal, (lab) => benchReset(lab, flags.turns ?? 7, tell));
     return { report, text: resetText(report), kept: report.ratio <= RESET_RATIO };
   }
   if (flags.what === "backup") {
@@ -94,15 +94,16 @@ async function measure(
       kept,
     };
   }
+  const many = { tenants: flags.tenants ?? 100, turns: flags.turns ?? 3 };
   if (flags.what === "drift") {
     const report = await onLab(flags.dir, "none", signal, (lab, scratch) =>
-      benchDrift(lab, { ...flags, tenants: flags.tenants ?? 100, scratch }, tell),
+      benchDrift(lab, { ...flags, ...many, scratch }, tell),
     );
     return { report, text: driftText(report), kept: report.ratio <= DRIFT_RATIO };
   }
   if (flags.what === "drift-hosts") {
     const report = await onLab(flags.dir, "none", signal, (lab, scratch) =>
-      benchHosts(lab, { ...flags, tenants: flags.tenants ?? 100, scratch }, tell),
+      benchHosts(lab, { ...flags, ...many, scratch }, tell),
     );
     const kept = report.checks.every(({ ratio }) => ratio <= DRIFT_RATIO);
     return { report, text: hostsText(report), kept };
@@ -110,13 +111,14 @@ async function measure(
   const tenants = flags.tenants ?? 500;
   if (flags.what === "console") {
     const report = await onLab(flags.dir, "none", signal, (lab, scratch) =>
-      benchConsole(lab, { tenants, turns: flags.turns, scratch }, tell),
+      benchConsole(lab, { tenants, turns: flags.turns ?? 7, scratch }, tell),
     );
     return { report, text: consoleText(report), kept: isKept(report) };
   }
+  const { latency, atOnce } = flags;
   const sequential = Math.min(flags.sequential, tenants);
   const report = await onLab(flags.dir, "none", signal, (lab, scratch) =>
-    benchResponse(lab, { ...flags, tenants, sequential, scratch }, tell),
+    benchResponse(lab, { tenants, latency, atOnce, sequential, scratch }, tell),
   );
   const kept = report.ratio >= PROMISED.throughput && report.peakMb < PROMISED.peakMb;
   return { report, text: responseText(report), kept };
@@ -127,9 +129,10 @@ function parse(args: string[]) {
     args,
     allowPositionals: true,
     options: {
-      turns: { type: "string", default: "7" },
+      turns: { type: "string" },
       tenants: { type: "string" },
       latency: { type: "string", default: "300" },
+      slowest: { type: "string", default: "1000" },
       sequential: { type: "string", default: "3" },
       "at-once": { type: "string" },
       mib: { type: "string", default: "256,2048" },
@@ -144,9 +147,10 @@ function parse(args: string[]) {
   const file = (given: string | undefined) => (given === undefined ? undefined : resolve(given));
   return {
     what,
-    turns: count("turns", values.turns),
+    turns: values.turns === undefined ? undefined : count("turns", values.turns),
     tenants: values.tenants === undefined ? undefined : count("tenants", values.tenants),
     latency: count("latency", values.latency),
+    slowest: count("slowest", values.slowest),
     sequential: count("sequential", values.sequential),
     atOnce: values["at-once"] === undefined ? undefined : count("at-once", values["at-once"]),
     mib: values.mib.split(",").map((size) => count("mib", size)),

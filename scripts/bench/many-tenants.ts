@@ -28,19 +28,29 @@ export interface BenchTenant extends Account {
 /** Vault bears more at a time, but the machine has other things to do. */
 const AT_ONCE = 16;
 
-/** Writes `count` tenants, spread over the hosts, which all show the same certificate and ssh key. */
+/**
+ * Writes `count` tenants, spread over the hosts, which all show the same certificate and ssh key; `last` is the last one's
+ * alone.
+ */
 export function writeTenants(
   vault: { addr: string; token: string },
   count: number,
-  hosts: { addresses: readonly string[]; hostKey: string; certificate: string; privateKey: string },
+  hosts: {
+    addresses: readonly string[];
+    last?: string;
+    hostKey: string;
+    certificate: string;
+    privateKey: string;
+  },
 ): Promise<BenchTenant[]> {
+  const shared = (number: number): string => hosts.addresses[number % hosts.addresses.length] ?? "";
   return inParallel([...Array(count).keys()], AT_ONCE, async (number) => {
     const id = tenantId(`bench-${String(number + 1).padStart(4, "0")}`);
     const domain = `${id}.example`;
     const tenant: BenchTenant = {
       id,
       domain,
-      address: hosts.addresses[number % hosts.addresses.length] ?? "",
+      address: (number === count - 1 ? hosts.last : undefined) ?? shared(number),
       email: adminAddress(domain),
       token: randomBytes(32).toString("base64url"),
       password: randomBytes(48).toString("base64"),

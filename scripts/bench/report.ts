@@ -2,7 +2,7 @@
 
 import { LEAST_RATIO, MOST_MIB, type Row, within } from "./backup.ts";
 import { CONSOLE_PROMISED, type ConsoleReport } from "./console.ts";
-import { DRIFT_RATIO, type DriftReport, type Look } from "./drift.ts";
+import { DRIFT_RATIO, type DriftReport, type Look, medianOf, type Turn } from "./drift.ts";
 import type { HostsReport } from "./drift-hosts.ts";
 import { RESET_RATIO, type ResetReport } from "./reset.ts";
 import { PROMISED, type ResponseReport } from "./response.ts";
@@ -39,43 +39,49 @@ ${rows.every(within) ? "KEPT" : "MISSED"}: less than ${MOST_MIB} MiB, and with a
 }
 
 export function driftText(report: DriftReport): string {
-  const { tenants, latency, all, alone, slowest, ratio, load } = report;
+  const { turns, conversation, ratio, load } = report;
   return `
-${tenants} tenants, ${latency} ms for each answer
+${groundText(report)}
 
-What the servers of all of them had to do
+What the servers of all of them had to do in the first look
 ${table([["server", "requests", "at most at a time"], ...load.map(({ server, requests, most }) => [server, `${requests}`, `${most}`])])}
 
-slowest conversation          ${slowest.seconds.toFixed(2)} s with ${slowest.server}
-look at one tenant            ${alone.lookSeconds.toFixed(2)} s, ${alone.seconds.toFixed(2)} s as a whole process
-look at all tenants           ${all.lookSeconds.toFixed(2)} s, ${all.seconds.toFixed(2)} s as a whole process
-its processor time            ${all.cpuSeconds.toFixed(1)} s, ${alone.cpuSeconds.toFixed(1)} s for one tenant
-its peak memory               ${Math.round(all.peakMb)} MB, ${Math.round(alone.peakMb)} MB for one tenant
-all beside one                ${ratio.toFixed(2)} times
-${ratio <= DRIFT_RATIO ? "KEPT" : "MISSED"}: at most ${DRIFT_RATIO} times
-`;
+slowest conversation          ${conversation.seconds.toFixed(2)} s with ${conversation.server}
+${turnsText(turns)}
+${verdictText(turns, ratio)}`;
 }
 
-export function hostsText({ tenants, latency, few, checks }: HostsReport): string {
-  const s = (look: Look) => `${look.lookSeconds.toFixed(2)} s`;
-  const mb = (look: Look) => `${Math.round(look.peakMb)} MB`;
-  const parts = checks.map(
-    ({ check, alone, few: some, all, ratio, load }) => `
+export function hostsText(report: HostsReport): string {
+  const parts = report.checks.map(
+    ({ check, turns, few, ratio, load }) => `
 ${check}
-look at one tenant            ${s(alone)}, ${alone.seconds.toFixed(2)} s as a whole process
-look at ${`${few} of them`.padEnd(22)}${s(some)}
-look at all tenants           ${s(all)}, ${all.seconds.toFixed(2)} s as a whole process, most of it the engine's
-answers of ${load.server.padEnd(19)}${load.requests}, ${load.most} at most at a time
-its processor time            ${all.cpuSeconds.toFixed(1)} s, ${some.cpuSeconds.toFixed(1)} s for ${few}, ${alone.cpuSeconds.toFixed(1)} s for one
-its peak memory               ${mb(all)}, ${mb(some)} for ${few}, ${mb(alone)} for one
-all beside one                ${ratio.toFixed(2)} times
-${ratio <= DRIFT_RATIO ? "KEPT" : "MISSED"}: at most ${DRIFT_RATIO} times
-`,
+answers of ${load.server.padEnd(19)}${load.requests} in the first look, ${load.most} at most at a time
+${turnsText(turns)}
+look at ${`${report.few} of them`.padEnd(22)}${few.lookSeconds.toFixed(2)} s, ${few.cpuSeconds.toFixed(1)} s of processor time, ${Math.round(few.peakMb)} MB
+${verdictText(turns, ratio)}`,
   );
   return `
-${tenants} tenants, ${latency} ms for each answer
+${groundText(report)}
 ${parts.join("")}`;
 }
+
+const groundText = ({ tenants, latency, slowest }: DriftReport | HostsReport): string =>
+  `${tenants} tenants, ${latency} ms for each answer, ${slowest} ms of the slowest host`;
+
+function turnsText(turns: readonly Turn[]): string {
+  const [all, alone] = [turns.map((turn) => turn.all), turns.map((turn) => turn.alone)];
+  const s = (looks: Look[], of: keyof Look) => `${medianOf(looks, of).toFixed(2)} s`;
+  const mb = (looks: Look[]) => `${Math.round(Math.max(...looks.map(({ peakMb }) => peakMb)))} MB`;
+  return `look at the slowest tenant    ${s(alone, "lookSeconds")}, ${s(alone, "seconds")} as a whole process
+look at all tenants           ${s(all, "lookSeconds")}, ${s(all, "seconds")} as a whole process
+its processor time            ${s(all, "cpuSeconds")}, ${s(alone, "cpuSeconds")} for one tenant
+its peak memory               ${mb(all)}, ${mb(alone)} for one tenant`;
+}
+
+const verdictText = (turns: readonly Turn[], ratio: number): string =>
+  `all beside the slowest one    ${ratio.toFixed(2)} times, the median of ${turns.map(({ all, alone }) => (all.lookSeconds / alone.lookSeconds).toFixed(2)).join(", ")}
+${ratio <= DRIFT_RATIO ? "KEPT" : "MISSED"}: at most ${DRIFT_RATIO} times
+`;
 
 export function responseText(report: ResponseReport): string {
   const { tenants, latency, seconds, peakMb, cpuSeconds, sequential, ratio, load } = report;

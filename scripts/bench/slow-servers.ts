@@ -13,12 +13,12 @@ import { type Account, Load, slowMailu, slowProxy, slowWebhook } from "./slow-ht
 import { type Door, speakImap, speakSmtp } from "./slow-lines.ts";
 
 export interface SlowPlan {
-  /** Milliseconds for an answer. */
+  /** Milliseconds for an answer, but of a mail host. */
   latency: number;
   /** Where Vault, the bucket, the relay, the webhooks and the stats are. */
   services: string;
-  /** Addresses of the mail hosts: each serves every account. */
-  hosts: string[];
+  /** The mail hosts, each of which serves every account, and their milliseconds for an answer. */
+  hosts: { address: string; latency: number }[];
   certificate: string;
   key: string;
   vault: string;
@@ -59,39 +59,39 @@ async function serve(plan: SlowPlan): Promise<void> {
   const door: Door = (user, password) => byEmail.get(user)?.password === password;
   const talk = (name: string, speak: typeof speakSmtp) => {
     const busy = load(name);
-    return (socket: Socket) => {
+    return (latency: number) => (socket: Socket) => {
       busy.begin();
       socket.once("close", () => busy.end());
       socket.on("error", () => socket.destroy());
       speak(socket, latency, door).catch(() => socket.destroy());
     };
   };
-  const mailu = slowMailu(byToken, latency, load("Mailu"));
-  const [smtp, imap] = [talk("SMTP", speakSmtp), talk("IMAP", speakImap)];
+  const [mailu, smtp, imap] = [load("Mailu"), talk("SMTP", speakSmtp), talk("IMAP", speakImap)];
   const tls = { key: plan.key, cert: plan.certificate };
   for (const host of plan.hosts) {
+    const api = slowMailu(byToken, host.latency, mailu);
     // As nginx, which is Mailu's front: Node's own five seconds are shorter than a busy run's pauses.
-    await listen(createHttps({ ...tls, keepAliveTimeout: 65_000 }, mailu), 443, host);
-    await listen(createTls(tls, smtp), SMTP_PORT, host);
-    await listen(createTls(tls, imap), IMAP_PORT, host);
+    await listen(createHttps({ ...tls, keepAliveTimeout: 65_000 }, api), 443, host.address);
+    await listen(createTls(tls, smtp(host.latency)), SMTP_PORT, host.address);
+    await listen(createTls(tls, imap(host.latency)), IMAP_PORT, host.address);
   }
   if (plan.looked !== undefined) {
     const { sshd, ports, dns, records } = plan.looked;
     const ssh = load("ssh");
     for (const host of plan.hosts) {
-      await listen(slowProxy(`ssh://${sshd}:22`, latency, ssh), 22, host);
+      await listen(slowProxy(`ssh://${sshd}:22`, host.latency, ssh), 22, host.address);
       for (const port of ports)
         await listen(
           createNet((socket) => void socket.destroy()),
           port,
-          host,
+          host.address,
         );
     }
     await startSlowDns(dns, records, latency, load("DNS"));
   }
   await listen(slowProxy(plan.vault, latency, load("Vault")), PORTS.vault, services);
   await listen(slowProxy(plan.cloud, latency, load("S3")), PORTS.cloud, services);
-  await listen(createNet(talk("relay", speakSmtp)), PORTS.relay, services);
+  await listen(createNet(talk("relay", speakSmtp)(latency)), PORTS.relay, services);
   await listen(slowWebhook(latency, load("webhooks")), PORTS.webhooks, services);
   const stats = createServer((_, response) => response.end(JSON.stringify(statsOf(loads))));
   await listen(stats, PORTS.stats, services);
