@@ -4,8 +4,8 @@ import { z } from "zod";
 import { type TenantId, tenantStack } from "../../stacks/names.ts";
 import type { DriftContext } from "./drift-context.ts";
 import { RunbookError } from "./errors.ts";
-import { inParallel } from "./parallel.ts";
-import { stackOutputs } from "./pulumi.ts";
+import { inParallel, turnstile } from "./parallel.ts";
+import { EngineHangs, stackOutputs } from "./pulumi.ts";
 import type { Settings } from "./settings.ts";
 
 const ZoneRecord = z.object({ name: z.string(), type: z.string(), value: z.string() });
@@ -33,24 +33,26 @@ export type Declared = z.output<typeof Outputs>;
 
 /** Seconds for an answer: a state's backend may never give one. */
 const SECONDS = 60;
-/** Each question is a process of the engine's. */
+/** Each question is a process of the engine's, whoever asks it. */
 const AT_ONCE = 4;
-const asked = new WeakMap<Settings, Map<TenantId, Promise<Declared>>>();
+const engines = turnstile(AT_ONCE);
+
+interface Asked {
+  readonly answers: Map<TenantId, Promise<Declared>>;
+  /** Why no other stack is asked: all of them lie in one backend, and one wait for that is enough. */
+  hangs?: EngineHangs;
+}
+const asked = new WeakMap<Settings, Asked>();
 
 /**
  * Asks for all tenants, before any look that has a deadline: engines keep every processor busy, and servers would seem
- * slow. Once a stack can't be asked the others are left to the looks, which tell of it: a state's backend that hangs is
- * waited for once, and then by those alone that need it.
+ * slow. Of a stack that doesn't answer, the look that needs it tells.
  */
-export async function askStacks(c: DriftContext): Promise<void> {
+export async function askStacks(c: DriftContext, seconds = SECONDS): Promise<void> {
   let done = 0;
-  let answers = true;
   await inParallel(c.tenants, AT_ONCE, async (tenant) => {
     c.signal.throwIfAborted();
-    if (!answers) return;
-    await declaredOf(c.settings, tenant).catch(() => {
-      answers = false;
-    });
+    await declaredOf(c.settings, tenant, seconds).catch(() => {});
     c.progress(`${++done} of ${c.tenants.length} stacks asked`);
   });
 }
@@ -59,17 +61,26 @@ export async function askStacks(c: DriftContext): Promise<void> {
  * Asked once for all checks of a run, by `askStacks`.
  * @throws RunbookError failed (1) when the stack can't be asked, or was last brought up before it told of these things.
  */
-export function declaredOf(settings: Settings, tenant: TenantId): Promise<Declared> {
-  const known = asked.get(settings) ?? new Map<TenantId, Promise<Declared>>();
-  asked.set(settings, known);
-  const answer = known.get(tenant) ?? ask(settings, tenant);
-  known.set(tenant, answer);
+export function declaredOf(settings: Settings, tenant: TenantId, seconds = SECONDS): Promise<Declared> {
+  const own: Asked = asked.get(settings) ?? { answers: new Map() };
+  asked.set(settings, own);
+  const answer = own.answers.get(tenant) ?? engines(() => ask(settings, tenant, own, seconds));
+  own.answers.set(tenant, answer);
   return answer;
 }
 
-async function ask(settings: Settings, tenant: TenantId): Promise<Declared> {
+async function ask(settings: Settings, tenant: TenantId, own: Asked, seconds: number): Promise<Declared> {
   const stack = tenantStack(tenant);
-  const outputs = Outputs.safeParse(await stackOutputs(settings, stack, SECONDS));
+  if (own.hangs !== undefined)
+    throw new RunbookError(`Stack ${stack} was not asked what it declares: ${own.hangs.message}`, {
+      exit: "failed",
+      next: own.hangs.next,
+    });
+  const answer = await stackOutputs(settings, stack, seconds).catch((error: unknown) => {
+    if (error instanceof EngineHangs) own.hangs = error;
+    throw error;
+  });
+  const outputs = Outputs.safeParse(answer);
   if (outputs.success) return outputs.data;
   throw new RunbookError(`Stack ${stack} doesn't say what it declares: ${z.prettifyError(outputs.error)}`, {
     exit: "failed",

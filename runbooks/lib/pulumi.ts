@@ -39,7 +39,7 @@ export async function pulumi(
   }
   const end = seconds === undefined ? () => false : endAfter(running, seconds);
   const result = await running;
-  if (end()) throw tookTooLong(settings, args, seconds ?? 0);
+  if (end()) throw new EngineHangs(settings, args, seconds ?? 0);
   if (result.exitCode === 0) return result.stdout;
   throw engineFailure(settings, args, redact(`${result.stdout}\n${result.stderr}`));
 }
@@ -63,11 +63,15 @@ function endAfter(running: ProcessPromise, seconds: number): () => boolean {
   };
 }
 
-const tookTooLong = (settings: Settings, args: string[], seconds: number): RunbookError =>
-  new RunbookError(`pulumi ${args[0]} did not end within ${seconds} s`, {
-    exit: "failed",
-    next: `cd ${settings.pulumi.project_dir} && pulumi ${args.join(" ")}   # shows what it waits for`,
-  });
+/** The engine was ended because it took too long: mostly it waits for the state's backend. */
+export class EngineHangs extends RunbookError {
+  constructor(settings: Settings, args: string[], seconds: number) {
+    super(`pulumi ${args[0]} did not end within ${seconds} s`, {
+      exit: "failed",
+      next: `cd ${settings.pulumi.project_dir} && pulumi ${args.join(" ")}   # shows what it waits for`,
+    });
+  }
+}
 
 /** Empty lines, the engine's ticking, and resources to which nothing happens. */
 const NOISE = /^\s*$|^@ \w+\.+$|^ {4}[\w-]+:/;
