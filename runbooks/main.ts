@@ -41,6 +41,9 @@ export const RUNBOOKS: Record<string, string> = {
   notify: "show and deliver the notices that their receivers don't have yet",
 };
 
+// A library's deprecated call, such as zx's when it ends an ssh that took too long, is no news for whoever is in an incident.
+process.noDeprecation = true;
+
 if (import.meta.main) process.exit(await main(process.argv.slice(2)));
 
 async function main([name, ...rest]: string[]): Promise<number> {

@@ -31,6 +31,14 @@ describe("npx runbook", () => {
     },
   );
 
+  it("doesn't show what Node tells developers of a library's deprecated calls", async () => {
+    const warn = "setInterval(()=>process.emitWarning('old','DeprecationWarning'),5).unref()";
+    const env = { NODE_OPTIONS: `--import=data:text/javascript,${warn}` };
+    const { code, stderr } = await new Running(join(FOLDER, "main.ts"), ["audit", "--help"], { env }).ended();
+    expect(stderr).toBe("");
+    expect(code).toBe(0);
+  });
+
   it("names the nearest runbook for one that doesn't exist", async () => {
     const { code, stderr } = await run("replace-vsp", "--tenant", "acme");
     expect(stderr).toContain("there is no runbook 'replace-vsp': did you mean replace-vps?");
