@@ -138,13 +138,14 @@ async function read(run: AuditRun): Promise<ReadChain[]> {
   }
 }
 
-function reportOf({ chain, where, events, problem, open }: ReadChain): Result {
+function reportOf({ chain, where, events, problem, uncopied, open }: ReadChain): Result {
   return {
     chain: chain ?? null,
     where,
     events: events.length,
     whole: problem === undefined,
     problem: problem ?? null,
+    uncopied,
     open,
   };
 }
@@ -167,11 +168,16 @@ function render(result: Result): string {
 const eventText = ({ timestamp, event, tenant_id, user_id, details }: AuditEvent): string =>
   [timestamp, event, tenant_id ?? "-", user_id, canonicalJson(details)].join("  ");
 
-function chainText({ chain, where, events, whole, open }: Result): string {
+function chainText({ chain, where, events, whole, uncopied, open }: Result): string {
+  const missing = uncopied as ReadChain["uncopied"];
+  const late =
+    missing.length === 0
+      ? ""
+      : `\n  not copied: event ${missing.join(", ")}: under way right now, or lost with the machine that was copying`;
   const runs = (open as ReadChain["open"]).map(
     ({ run_id, since }) => `\n  open: run ${run_id} since ${since} has not finished`,
   );
-  return `${whole === true ? "whole" : "BAD  "}  ${where}  chain ${chain}, ${events} events${runs.join("")}`;
+  return `${whole === true ? "whole" : "BAD  "}  ${where}  chain ${chain}, ${events} events${late}${runs.join("")}`;
 }
 
 const waitingText = ({ waiting }: Result): string =>

@@ -190,7 +190,7 @@ function problemWithTip(events: AuditEvent[], tip: Tip | undefined): Problem | u
     : { kind: "changed", seq: tip.seq, why: "another event was stored at this place" };
 }
 
-function openRuns(events: AuditEvent[]): ChainReport["open"] {
+export function openRuns(events: readonly AuditEvent[]): ChainReport["open"] {
   return [...Map.groupBy(events, (event) => event.run_id)].flatMap(([run_id, own]) =>
     own.some((event) => event.event === RUN_FINISHED)
       ? []

@@ -11,6 +11,9 @@ const KEY = /^audit\/([^/]+)\/([1-9]\d*)\.json$/;
 /** Events fetched at a time. */
 const AT_ONCE = 16;
 
+/** Events put at a time, the next ones only after all of these: so far apart can one be that is there and one that isn't. */
+export const PUT_AT_ONCE = 32;
+
 export interface CopiedChain {
   chain: string;
   /** By place in the chain. */

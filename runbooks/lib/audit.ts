@@ -1,7 +1,7 @@
 // The audit log as a runbook sees it. Storing an event never stops a run that is repairing something: what can't
 // be stored is spooled, the run goes on, and its end says so.
 import { eventId, RUN_FINISHED, type Severity, Unlinked } from "./audit-chain.ts";
-import { AuditCopies } from "./audit-copies.ts";
+import { AuditCopies, PUT_AT_ONCE } from "./audit-copies.ts";
 import { AuditSpool } from "./audit-spool.ts";
 import { AuditStore } from "./audit-store.ts";
 import { messageOf, RunbookError } from "./errors.ts";
@@ -169,21 +169,15 @@ export async function appendWaiting(store: AuditStore, spool: AuditSpool): Promi
   return appended;
 }
 
-/**
- * Copies what the bucket hasn't acknowledged yet, also what other runs left. Returns how many. One after the other: a
- * machine that is lost meanwhile leaves the chain's beginning, not a gap that looks like an event somebody removed.
- */
+/** Copies what the bucket hasn't acknowledged yet, in order; also what other runs left. Returns how many. */
 export async function copyBacklog(store: AuditStore, copies: AuditCopies): Promise<number> {
   const chain = store.chain();
   if (chain === undefined) return 0;
   const due = store.eventsAfter(store.copiedUpTo(copies.bucket, chain));
-  for (const [index, event] of due.entries()) {
-    await copies.put(event);
-    const last = index === due.length - 1;
-    if (last || index % NOTED_EVERY === 0) await store.noteCopied(copies.bucket, chain, event.seq);
+  for (let start = 0; start < due.length; start += PUT_AT_ONCE) {
+    const batch = due.slice(start, start + PUT_AT_ONCE);
+    await Promise.all(batch.map((event) => copies.put(event)));
+    await store.noteCopied(copies.bucket, chain, batch.at(-1)?.seq ?? 0);
   }
   return due.length;
 }
-
-/** Copies after which the log's note says how far they are: whoever dies before it puts those again, to no effect. */
-const NOTED_EVERY = 32;
