@@ -83,5 +83,9 @@ it("waits once for a backend that hangs, and says of the others why they weren't
       message: `Stack tenant-${one} was not asked what it declares: pulumi stack did not end within 1 s`,
       next: expect.stringContaining("pulumi stack output --json --stack tenant-hangs-"),
     });
-  expect(questions().map(({ stack }) => stack).sort()).toEqual(hanging.map((one) => `tenant-${one}`));
+  expect(
+    questions()
+      .map(({ stack }) => stack)
+      .sort(),
+  ).toEqual(hanging.map((one) => `tenant-${one}`));
 });
