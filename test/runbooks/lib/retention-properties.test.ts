@@ -16,7 +16,7 @@ describe("retention, by properties", () => {
         opened: fc.boolean(),
         uploaded: fc.date({ min: at("2023-01-01"), max: at("2030-01-01"), noInvalidDate: true }),
       }),
-      { maxLength: 120 },
+      { maxLength: 120, size: "max" },
     )
     .map((all) =>
       all.map(({ day, hour, opened, uploaded }) => {
@@ -125,6 +125,7 @@ describe("retention, by properties", () => {
         fc.array(fc.constantFrom("good", "good", "good", "good", "unopened", "missing", "twice"), {
           minLength: 400,
           maxLength: 1000,
+          size: "max",
         }),
         (nights) => {
           const ever: CatalogEntry[] = [];
@@ -152,13 +153,16 @@ describe("retention, by properties", () => {
 
 test("what is locked for a year is what is kept for a year", () => {
   fc.assert(
-    fc.property(fc.uniqueArray(fc.integer({ min: 0, max: 300 }), { maxLength: 60 }), (offsets) => {
-      const all = offsets.map((n) => backup(dayOf(new Date(Date.parse("2024-01-15") + n * DAY))));
-      const now = at("2024-11-30");
-      const plan = planRetention(catalog(all), now);
-      for (const first of firstOfMonths(openedUntil(catalog(all).backups, now)).values())
-        expect(plan.backups.find(({ backup }) => backup === first)?.keep).toBe(true);
-    }),
+    fc.property(
+      fc.uniqueArray(fc.integer({ min: 0, max: 300 }), { maxLength: 60, size: "max" }),
+      (offsets) => {
+        const all = offsets.map((n) => backup(dayOf(new Date(Date.parse("2024-01-15") + n * DAY))));
+        const now = at("2024-11-30");
+        const plan = planRetention(catalog(all), now);
+        for (const first of firstOfMonths(openedUntil(catalog(all).backups, now)).values())
+          expect(plan.backups.find(({ backup }) => backup === first)?.keep).toBe(true);
+      },
+    ),
   );
 });
 
