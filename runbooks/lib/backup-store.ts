@@ -1,11 +1,8 @@
 // The bucket of the backups. Everything is read by object *version*: a delete marker, or a second backup of the same
 // day, hides an object from a plain listing and not from this one.
-import type { Readable } from "node:stream";
 import type { BackupDay } from "../../stacks/names.ts";
 import { BACKUPS, backupObject, type Mark } from "../../stacks/names.ts";
-import { messageOf, RunbookError } from "./errors.ts";
-import { Meter } from "./piped.ts";
-import { openS3, PATIENT, type S3 } from "./s3-client.ts";
+import { BackupObjects } from "./backup-objects.ts";
 
 /** One version of one object. */
 export interface ObjectVersion {
@@ -18,13 +15,6 @@ export interface ObjectVersion {
   kind: "snapshot" | "manifest" | Mark;
   /** A plain listing doesn't show it: overwritten, or under a delete marker. */
   hidden: boolean;
-}
-
-/** What was stored, as it left. */
-export interface Stored {
-  versionId: string;
-  bytes: number;
-  sha256: string;
 }
 
 /** A version that the bucket didn't delete, and its reason. */
@@ -43,155 +33,7 @@ export interface Unfinished {
 /** As many as S3 takes in one request. */
 const DELETED_AT_ONCE = 1_000;
 
-/** S3 takes 10,000 parts: of this size, 80 GiB. Four are under way at a time. */
-const PART_BYTES = 8 * 1_048_576;
-
-export class BackupStore {
-  readonly bucket: string;
-  readonly #role: string;
-  readonly #env: NodeJS.ProcessEnv;
-  #opened: Promise<S3> | undefined;
-
-  /**
-   * Takes endpoint, region and credentials from the standard AWS_* variables.
-   * @param role the IAM role that is needed, to be named when the bucket says no.
-   */
-  constructor(
-    bucket: string,
-    role: "backup" | "verifier" | "pruner" | "restorer" | "drift",
-    env: NodeJS.ProcessEnv,
-  ) {
-    this.bucket = bucket;
-    this.#role = role;
-    this.#env = env;
-  }
-
-  /**
-   * Uploads a stream in parts. When it fails, or a part does, the upload is aborted and nothing is there.
-   * @throws the stream's own error, or a RunbookError (exit 1).
-   */
-  async upload(key: string, body: Readable): Promise<Stored> {
-    const { s3 } = await this.#open();
-    const { Upload } = await import("@aws-sdk/lib-storage");
-    const meter = new Meter();
-    let own: Error | undefined;
-    body.once("error", (error) => {
-      own = error;
-      meter.destroy(error);
-    });
-    const params = {
-      Bucket: this.bucket,
-      Key: key,
-      Body: body.pipe(meter),
-      ContentType: "application/octet-stream",
-    };
-    try {
-      const done = await new Upload({ client: s3, params, partSize: PART_BYTES, queueSize: 4 }).done();
-      return { versionId: this.#versionOf(key, done.VersionId), bytes: meter.bytes, sha256: meter.sha256() };
-    } catch (error) {
-      body.destroy();
-      throw own ?? this.#failed(`store ${key}`, error);
-    }
-  }
-
-  /** Stores a small JSON document. @throws RunbookError (exit 1). */
-  async putJson(key: string, value: unknown): Promise<string> {
-    const input = { Bucket: this.bucket, Key: key, ContentType: "application/json" };
-    const Body = `${JSON.stringify(value, undefined, 2)}\n`;
-    const done = await this.#ask(`store ${key}`, ({ sdk, s3 }) =>
-      s3.send(new sdk.PutObjectCommand({ ...input, Body })),
-    );
-    return this.#versionOf(key, done.VersionId);
-  }
-
-  /** The stream of one version. @throws RunbookError (exit 1). */
-  async read({ key, versionId }: { key: string; versionId: string }): Promise<Readable> {
-    const at = { Bucket: this.bucket, Key: key, VersionId: versionId };
-    const found = await this.#ask(`read ${key}`, ({ sdk, s3 }) => s3.send(new sdk.GetObjectCommand(at)));
-    return found.Body as Readable;
-  }
-
-  /** The parsed content of a small JSON document; undefined when it is none. */
-  async readJson(at: { key: string; versionId: string }): Promise<unknown> {
-    const chunks: Buffer[] = [];
-    for await (const chunk of await this.read(at)) chunks.push(chunk as Buffer);
-    try {
-      return JSON.parse(Buffer.concat(chunks).toString("utf8")) as unknown;
-    } catch {
-      return undefined;
-    }
-  }
-
-  /** Reads one version to its end and says what it is. @throws RunbookError (exit 1). */
-  async measure(at: { key: string; versionId: string }): Promise<{ bytes: number; sha256: string }> {
-    const meter = new Meter();
-    try {
-      const stream = await this.read(at);
-      stream.once("error", (error) => meter.destroy(error));
-      for await (const _chunk of stream.pipe(meter));
-    } catch (error) {
-      throw this.#failed(`read ${at.key}`, error);
-    }
-    return { bytes: meter.bytes, sha256: meter.sha256() };
-  }
-
-  /** Until when nobody can delete this version; undefined when it isn't locked. */
-  async lockedUntil(at: { key: string; versionId: string }): Promise<Date | undefined> {
-    return (await this.#lock(at))?.RetainUntilDate;
-  }
-
-  /** Somebody holds this version for a court, without an end. */
-  async onLegalHold({ key, versionId }: { key: string; versionId: string }): Promise<boolean> {
-    const at = { Bucket: this.bucket, Key: key, VersionId: versionId };
-    const hold = await this.#ask(`look whether ${key} is held`, ({ sdk, s3 }) =>
-      unlessUnlocked(s3.send(new sdk.GetObjectLegalHoldCommand(at))),
-    );
-    return hold?.LegalHold?.Status === "ON";
-  }
-
-  /**
-   * Deletes these versions for good, and no other: nothing is hidden by a marker. A version that is gone already counts
-   * as deleted.
-   * @returns those that the bucket refused; only what it confirms counts as deleted.
-   * @throws RunbookError (exit 1 or 3) when it answers nothing at all.
-   */
-  async remove(objects: readonly ObjectVersion[]): Promise<Refused[]> {
-    const refused: Refused[] = [];
-    for (let at = 0; at < objects.length; at += DELETED_AT_ONCE) {
-      const batch = objects.slice(at, at + DELETED_AT_ONCE);
-      const Objects = batch.map(({ key, versionId }) => ({ Key: key, VersionId: versionId }));
-      const answer = await this.#ask(`delete ${batch.length} versions`, ({ sdk, s3 }) =>
-        s3.send(new sdk.DeleteObjectsCommand({ Bucket: this.bucket, Delete: { Objects } })),
-      );
-      const deleted = new Set((answer.Deleted ?? []).map(({ Key, VersionId }) => `${Key} ${VersionId}`));
-      for (const object of batch.filter(({ key, versionId }) => !deleted.has(`${key} ${versionId}`))) {
-        const error = answer.Errors?.find(
-          ({ Key, VersionId }) => Key === object.key && (VersionId ?? object.versionId) === object.versionId,
-        );
-        const why = error?.Message ?? error?.Code ?? "no reason given";
-        refused.push({ object, why, denied: error?.Code === "AccessDenied" });
-      }
-    }
-    return refused;
-  }
-
-  /** Locks a version for longer; never for less. Returns false where the bucket has no Object Lock. */
-  async lockUntil(at: { key: string; versionId: string }, until: Date): Promise<boolean> {
-    const lock = await this.#lock(at);
-    if ((lock?.RetainUntilDate?.getTime() ?? 0) >= until.getTime()) return true;
-    const Retention = { Mode: lock?.Mode ?? ("COMPLIANCE" as const), RetainUntilDate: until };
-    const input = { Bucket: this.bucket, Key: at.key, VersionId: at.versionId, Retention };
-    return this.#ask(`lock ${at.key} until ${until.toISOString()}`, async ({ sdk, s3 }) => {
-      try {
-        await s3.send(new sdk.PutObjectRetentionCommand(input));
-        return true;
-      } catch (error) {
-        if ((error as Error).name === "InvalidRequest") return false;
-        throw error;
-      }
-    });
-  }
-
+export class BackupStore extends BackupObjects {
   /** Every version of every object of a backup, the newest day first, the newest version of a key first. */
   async versions(): Promise<ObjectVersion[]> {
     const found: ObjectVersion[] = [];
@@ -218,7 +60,7 @@ export class BackupStore {
 
   /** Uploads that have begun and not ended: their parts cost money and lie under no name. */
   async unfinished(): Promise<Unfinished[]> {
-    const found = await this.#ask("list unfinished uploads", ({ sdk, s3 }) =>
+    const found = await this.ask("list unfinished uploads", ({ sdk, s3 }) =>
       s3.send(new sdk.ListMultipartUploadsCommand({ Bucket: this.bucket, Prefix: BACKUPS })),
     );
     return (found.Uploads ?? []).map(({ Key = "", UploadId = "" }) => ({ key: Key, uploadId: UploadId }));
@@ -227,16 +69,73 @@ export class BackupStore {
   async abort(uploads: readonly Unfinished[]): Promise<void> {
     for (const { key, uploadId } of uploads) {
       const input = { Bucket: this.bucket, Key: key, UploadId: uploadId };
-      await this.#ask(`abort an unfinished upload of ${key}`, ({ sdk, s3 }) =>
+      await this.ask(`abort an unfinished upload of ${key}`, ({ sdk, s3 }) =>
         s3.send(new sdk.AbortMultipartUploadCommand(input)),
       );
     }
   }
 
+  /**
+   * Deletes these versions for good, and no other: nothing is hidden by a marker. A version that is gone already counts
+   * as deleted.
+   * @returns those that the bucket refused; only what it confirms counts as deleted.
+   * @throws RunbookError (exit 1 or 3) when it answers nothing at all.
+   */
+  async remove(objects: readonly ObjectVersion[]): Promise<Refused[]> {
+    const refused: Refused[] = [];
+    for (let at = 0; at < objects.length; at += DELETED_AT_ONCE) {
+      const batch = objects.slice(at, at + DELETED_AT_ONCE);
+      const Objects = batch.map(({ key, versionId }) => ({ Key: key, VersionId: versionId }));
+      const answer = await this.ask(`delete ${batch.length} versions`, ({ sdk, s3 }) =>
+        s3.send(new sdk.DeleteObjectsCommand({ Bucket: this.bucket, Delete: { Objects } })),
+      );
+      const deleted = new Set((answer.Deleted ?? []).map(({ Key, VersionId }) => `${Key} ${VersionId}`));
+      for (const object of batch.filter(({ key, versionId }) => !deleted.has(`${key} ${versionId}`))) {
+        const error = answer.Errors?.find(
+          ({ Key, VersionId }) => Key === object.key && (VersionId ?? object.versionId) === object.versionId,
+        );
+        const why = error?.Message ?? error?.Code ?? "no reason given";
+        refused.push({ object, why, denied: error?.Code === "AccessDenied" });
+      }
+    }
+    return refused;
+  }
+
+  /** Until when nobody can delete this version; undefined when it isn't locked. */
+  async lockedUntil(at: { key: string; versionId: string }): Promise<Date | undefined> {
+    return (await this.#lock(at))?.RetainUntilDate;
+  }
+
+  /** Somebody holds this version for a court, without an end. */
+  async onLegalHold({ key, versionId }: { key: string; versionId: string }): Promise<boolean> {
+    const at = { Bucket: this.bucket, Key: key, VersionId: versionId };
+    const hold = await this.ask(`look whether ${key} is held`, ({ sdk, s3 }) =>
+      unlessUnlocked(s3.send(new sdk.GetObjectLegalHoldCommand(at))),
+    );
+    return hold?.LegalHold?.Status === "ON";
+  }
+
+  /** Locks a version for longer; never for less. Returns false where the bucket has no Object Lock. */
+  async lockUntil(at: { key: string; versionId: string }, until: Date): Promise<boolean> {
+    const lock = await this.#lock(at);
+    if ((lock?.RetainUntilDate?.getTime() ?? 0) >= until.getTime()) return true;
+    const Retention = { Mode: lock?.Mode ?? ("COMPLIANCE" as const), RetainUntilDate: until };
+    const input = { Bucket: this.bucket, Key: at.key, VersionId: at.versionId, Retention };
+    return this.ask(`lock ${at.key} until ${until.toISOString()}`, async ({ sdk, s3 }) => {
+      try {
+        await s3.send(new sdk.PutObjectRetentionCommand(input));
+        return true;
+      } catch (error) {
+        if ((error as Error).name === "InvalidRequest") return false;
+        throw error;
+      }
+    });
+  }
+
   /** Not by HEAD, which takes the right to read the object. */
   async #lock({ key, versionId }: { key: string; versionId: string }) {
     const at = { Bucket: this.bucket, Key: key, VersionId: versionId };
-    const lock = await this.#ask(`look how long ${key} is locked`, ({ sdk, s3 }) =>
+    const lock = await this.ask(`look how long ${key} is locked`, ({ sdk, s3 }) =>
       unlessUnlocked(s3.send(new sdk.GetObjectRetentionCommand(at))),
     );
     return lock?.Retention;
@@ -246,7 +145,7 @@ export class BackupStore {
     let after: { KeyMarker: string | undefined; VersionIdMarker: string | undefined } | undefined;
     do {
       const input = { Bucket: this.bucket, Prefix: BACKUPS, ...after };
-      const page = await this.#ask("list the backups", ({ sdk, s3 }) =>
+      const page = await this.ask("list the backups", ({ sdk, s3 }) =>
         s3.send(new sdk.ListObjectVersionsCommand(input)),
       );
       yield page;
@@ -254,46 +153,6 @@ export class BackupStore {
         ? { KeyMarker: page.NextKeyMarker, VersionIdMarker: page.NextVersionIdMarker }
         : undefined;
     } while (after !== undefined);
-  }
-
-  #versionOf(key: string, versionId: string | undefined): string {
-    if (versionId !== undefined && versionId !== "null") return versionId;
-    throw new RunbookError(`s3://${this.bucket} keeps no versions: ${key} could be overwritten`, {
-      exit: "failed",
-      next: "pulumi up --stack platform   # makes the bucket with versions and Object Lock",
-    });
-  }
-
-  async #ask<T>(what: string, request: (s3: S3) => Promise<T>): Promise<T> {
-    try {
-      return await request(await this.#open());
-    } catch (error) {
-      throw this.#failed(what, error);
-    }
-  }
-
-  #failed(what: string, cause: unknown): RunbookError {
-    if (cause instanceof RunbookError) return cause;
-    const denied = /AccessDenied|Forbidden|not authorized/i.test(
-      `${(cause as Error).name} ${messageOf(cause)}`,
-    );
-    return new RunbookError(
-      `s3://${this.bucket}: can't ${what}: ${messageOf(cause) || (cause as Error).name}`,
-      {
-        exit: denied ? "permission" : "failed",
-        next: denied
-          ? `see that AWS_* are those of the IAM role penguinmails-${this.#role}`
-          : "see that AWS_* and backup.bucket in recovery.yaml are right, then run this again",
-        cause,
-      },
-    );
-  }
-
-  /** At first use. */
-  #open(): Promise<S3> {
-    // Whoever only looks has nothing to lose by giving up.
-    this.#opened ??= this.#role === "drift" ? openS3(this.#env) : openS3(this.#env, PATIENT);
-    return this.#opened;
   }
 }
 

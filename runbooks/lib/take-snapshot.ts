@@ -3,7 +3,8 @@
 import { Transform, type TransformCallback } from "node:stream";
 import type { BackupDay } from "../../stacks/names.ts";
 import { backupKey, SNAPSHOT } from "../../stacks/names.ts";
-import type { BackupStore, Stored } from "./backup-store.ts";
+import type { Stored } from "./backup-objects.ts";
+import type { BackupStore } from "./backup-store.ts";
 import { RunbookError } from "./errors.ts";
 import { Meter, piped } from "./piped.ts";
 import { type SealContext, seal } from "./seal.ts";

@@ -1,6 +1,7 @@
 // Backups as tests look at them: the runbooks run as automation runs them, and the bucket is seen through a client of
 // the test's own.
-import { readFileSync, rmSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import {
   DeleteObjectCommand,
@@ -12,6 +13,7 @@ import {
   S3Client,
 } from "@aws-sdk/client-s3";
 import { expect } from "vitest";
+import { parse, stringify } from "yaml";
 import { z } from "zod";
 import { readMetrics } from "../../runbooks/lib/backup-metrics.ts";
 import { Manifest } from "../../runbooks/lib/backup-records.ts";
@@ -134,4 +136,15 @@ export function events(name: string): Record<string, unknown>[] {
     .map((line) => JSON.parse(line) as { event: string; details: Record<string, unknown> })
     .filter(({ event }) => event === name)
     .map(({ details }) => details);
+}
+
+/** The lab's settings with another `backup` section; undefined takes a key away. */
+export function settingsWith(changes: Record<string, unknown>): Record<string, string> {
+  const name = createHash("sha256").update(Object.entries(changes).flat().join()).digest("hex").slice(0, 8);
+  const file = join(lab.place.dir, `recovery-${name}.yaml`);
+  const document = parse(readFileSync(join(lab.place.dir, "recovery.yaml"), "utf8")) as {
+    backup: Record<string, unknown>;
+  };
+  writeFileSync(file, stringify({ ...document, backup: { ...document.backup, ...changes } }));
+  return { RECOVERY_CONFIG: file };
 }

@@ -1,8 +1,8 @@
 // A throwaway Vault for tests of policies: in memory, on a free port, gone with the test.
 import { spawn } from "node:child_process";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { freePort } from "../../scripts/free-port.ts";
 import { toolchainBin } from "../../scripts/toolchain/paths.ts";
 
 export interface Answer {
@@ -82,13 +82,4 @@ async function ready(health: string, ended: Promise<void>): Promise<void> {
     await sleep(100);
   }
   throw new Error("the test's Vault wasn't ready within 20 s");
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === "string") throw new Error("no port");
-  return address.port;
 }

@@ -83,9 +83,9 @@ describe("a mark", () => {
   it("always fits into Vault's metadata, whatever is there and whoever writes", () => {
     fc.assert(
       fc.property(
-        fc.array(fc.integer({ min: 1, max: 10 ** 14 }), { maxLength: 300 }),
+        fc.array(fc.integer({ min: 1, max: 10 ** 14 }), { maxLength: 300, size: "max" }),
         fc.array(fc.integer({ min: 1, max: 10 ** 9 }), { minLength: 1, maxLength: 5 }),
-        fc.string({ unit: "binary", maxLength: 1000 }),
+        fc.string({ unit: "binary", maxLength: 1000, size: "max" }),
         fc.integer({ min: 0, max: 10 ** 9 }),
         (known, versions, by, oldest) => {
           const there = { compromised: "true", compromised_versions: known.join(",") };

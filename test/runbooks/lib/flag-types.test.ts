@@ -38,7 +38,7 @@ describe("a tenant's id", () => {
 });
 
 describe("an incident's id", () => {
-  const middle = fc.string({ unit: of(`${ALNUM}._:#-`), maxLength: 62 });
+  const middle = fc.string({ unit: of(`${ALNUM}._:#-`), maxLength: 62, size: "max" });
   const edge = of(ALNUM);
 
   it("is up to 64 letters, digits and . _ : # - with a letter or digit at both ends", () => {
@@ -76,7 +76,7 @@ describe("an incident's id", () => {
 
   it("is at most 64 bytes of ASCII, so that it fits wherever it is written", () => {
     fc.assert(
-      fc.property(fc.string({ unit: "binary", maxLength: 80 }), (text) => {
+      fc.property(fc.string({ unit: "binary", maxLength: 80, size: "max" }), (text) => {
         if (accepts(incidentFlag, text)) expect(text).toMatch(/^[\x21-\x7e]{1,64}$/);
       }),
     );
@@ -85,7 +85,12 @@ describe("an incident's id", () => {
 
 describe("a sentence", () => {
   /** Whole characters, so that a count of them means something. */
-  const plain = fc.string({ unit: of(`${ALNUM} .,;:!?'"$\`\\/äß€日本`), minLength: 1, maxLength: 500 });
+  const plain = fc.string({
+    unit: of(`${ALNUM} .,;:!?'"$\`\\/äß€日本`),
+    minLength: 1,
+    maxLength: 500,
+    size: "max",
+  });
 
   it("is any text of one line, without the blanks around it", () => {
     const given = plain.filter((text) => text.trim() !== "");
