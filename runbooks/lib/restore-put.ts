@@ -22,15 +22,14 @@ import { Vault } from "./vault.ts";
 import { statusOf } from "./vault-error.ts";
 
 export interface Putting {
-  readonly settings: Settings;
   readonly sealed: SealedVault;
   readonly target: Target;
   readonly manifest: Manifest;
   readonly shares: readonly string[];
   /** The plain archive, as a new stream each time. */
   readonly archive: () => Promise<Readable>;
-  /** Where a sealed snapshot of what is overwritten is kept. */
-  readonly keepIn: string;
+  /** Where a sealed snapshot of what is overwritten is kept, and by whose keys: of a `live` target. */
+  readonly keep?: { readonly settings: Settings; readonly file: string };
 }
 
 type PutRun = Pick<Run<unknown>, "change" | "progress">;
@@ -41,7 +40,7 @@ export async function putBackup(run: PutRun, putting: Putting): Promise<void> {
   let vault = target.state === "empty" || target.state === "live" ? target.vault : undefined;
   let own = target.state === "empty" ? await ownShares(target.vault) : [];
   if (target.state === "live") {
-    await run.change(`keep what is there, sealed, in ${putting.keepIn}`, () => keep(putting, vault));
+    await run.change(`keep what is there, sealed, in ${putting.keep?.file}`, () => keep(putting, vault));
   }
   if (target.state === "new") {
     const { shares: n, threshold: t } = manifest;
@@ -202,8 +201,10 @@ export const keptSnapshot = (settings: Settings, at: Date): string =>
   );
 
 /** Sealed to the keys of the backups; nothing plain ever reaches the disk. */
-async function keep({ settings, keepIn, manifest }: Putting, vault: Vault | undefined): Promise<void> {
+async function keep({ keep: kept, manifest }: Putting, vault: Vault | undefined): Promise<void> {
   if (vault === undefined) throw new Error("a live Vault is changed with a login only");
+  if (kept === undefined) throw new Error("a live Vault is changed only where what it holds is kept");
+  const { settings, file: keepIn } = kept;
   const asIs = (error: unknown) => error as Error;
   try {
     const snapshot = await vault.download("sys/storage/raft/snapshot");
