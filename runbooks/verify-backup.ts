@@ -120,7 +120,10 @@ async function verify(run: VerifyRun): Promise<Result> {
   const restored = prepared === undefined ? null : await restoreOne(run, store, prepared);
   if (!run.dryRun) await tellSuccess(run, good);
   const copy = run.flags.into === undefined || run.dryRun ? {} : { copy: run.flags.into };
-  return { ...result, restored, ...copy };
+  const rows = result.opened.map((one) =>
+    one.version_id === restored?.version_id ? { ...one, unproven: null } : one,
+  );
+  return { ...result, opened: rows, restored, ...copy };
 }
 
 /** A backup, and what opens it, however often that is asked. */
@@ -236,7 +239,7 @@ const row = ({
   canary_version: canary.version,
   opened_at: at,
   seconds,
-  /** Key shares are proven by --restore; of a Vault that opens itself nothing here can prove more than its archive. */
+  /** Key shares are proven by --restore; of a Vault that opens itself opening proves no more than its archive. */
   unproven: opensItself(manifest)
     ? `that the key of its seal (${manifest.seal_type}) still opens what is in it, and who has the recovery keys`
     : null,

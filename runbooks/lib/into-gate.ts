@@ -76,9 +76,18 @@ export async function lookInto(
         : `Vault at ${addr} is initialised, and not by this command with these ${namesOf(manifest)}`;
     throw new RunbookError(`${holds}: a backup is proven in an empty Vault`, {
       exit: "refused",
-      next: "another Vault: leave it, and name an empty one. A copy that was proven already, or what a killed run of this command left: stop it, remove what is in the folder of its storage, start it; then the same command again",
+      next: `another Vault: leave it, and name an empty one. A copy that was proven already, or what a killed run of this command left: stop it, remove what is in the folder of its storage, start it; then the same command again${goesOnWith(target, manifest)}`,
     });
   });
+}
+
+/** Of a copy whose run was killed before the newest backup was another one. */
+function goesOnWith(target: Target | undefined, { date }: Manifest): string {
+  const day =
+    target?.state === "live" && target.contents.halfRestored ? target.contents.asOf?.slice(0, 10) : date;
+  return day === undefined || day === date
+    ? ""
+    : `, or with --date ${day}, which goes on with the copy of that day`;
 }
 
 /** With a root token that is made for that and revoked; undefined for a Vault of another cluster. */

@@ -49,6 +49,7 @@ export async function putBackup(run: PutRun, putting: Putting): Promise<void> {
     if (made !== undefined) ({ vault, own } = made);
   }
   await run.change("stream the backup into it", async () => {
+    const before = (await sealed.status().catch(goesOn)).cluster_id;
     const onBytes = (bytes: number) => run.progress(`  ${Math.floor(bytes / 1_048_576)} MiB of the backup`);
     const plain = await putting.archive().catch(goesOn);
     const archive = piped(plain, [new Meter(onBytes)], (error) => error as Error);
@@ -57,7 +58,7 @@ export async function putBackup(run: PutRun, putting: Putting): Promise<void> {
       if (refusal !== undefined && target.state !== "new") throw refusal;
       goesOn(refusal ?? error);
     });
-    if (vault !== undefined) await awaitTaken(run, sealed, vault, manifest).catch(goesOn);
+    if (vault !== undefined) await awaitTaken(run, { sealed, vault, manifest, before }).catch(goesOn);
   });
   const opening = opensItself(manifest)
     ? "wait until it has opened itself"
@@ -116,15 +117,23 @@ const REFUSED_S = 15;
 
 /**
  * Vault says 204 before it has gone over to the snapshot. One with other keys seals itself then; one that has the very
- * keys of the snapshot goes on without a word (seen with 1.21), and is known by its canary, or by that it no longer knows
- * the token.
+ * keys of the snapshot, or opens itself, goes on without a word (seen with 1.21), and is known by its cluster id or its
+ * canary, or by that it no longer knows the token.
+ * @param going.before its cluster id before.
  */
-async function awaitTaken(run: PutRun, sealed: SealedVault, vault: Vault, manifest: Manifest): Promise<void> {
+async function awaitTaken(
+  run: PutRun,
+  going: { sealed: SealedVault; vault: Vault; manifest: Manifest; before: string },
+): Promise<void> {
+  const { sealed, vault, manifest, before } = going;
   const start = performance.now();
   let refusedSince: number | undefined;
   for (;;) {
     // Between two states it may answer nothing at all.
-    if ((await sealed.status().catch(() => undefined))?.sealed) return;
+    const status = await sealed.status().catch(() => undefined);
+    if (status?.sealed) return;
+    const other = opensItself(manifest) && before !== manifest.cluster_id;
+    if (other && status?.cluster_id === manifest.cluster_id) return;
     const seen = await seenIn(vault, manifest);
     if (seen === "taken") return;
     const now = performance.now();

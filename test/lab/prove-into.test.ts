@@ -45,6 +45,8 @@ async function emptyOther(by: Parameters<typeof startOther>[0] = "unseal"): Prom
   await endService(other, 0);
   other = await startOther(by);
 }
+/** What is killed has the recovery keys on its standard input. */
+const through = ["sh", "-c", `exec "$@" < '${join(lab.place.dir, "unseal-keys")}'`, "sh"];
 const marks = async () => (await versions(`backups/${today()}/`)).filter((one) => one.includes("/restored-"));
 
 beforeAll(async () => {
@@ -160,6 +162,9 @@ test("what the refusal names proves the backup, tells how to destroy the copy, a
   expect(mark.seconds).toBeGreaterThan(0.5);
   expect(mark.seconds).toBeLessThan((Date.now() - began) / 1000);
   expect(result).toMatchObject({ restored: mark, copy: OTHER.addr });
+  expect(result.opened).toContainEqual(
+    expect.objectContaining({ version_id: made.version_id, unproven: null }),
+  );
   const told = events("vault_backup_restored");
   expect(told).toHaveLength(audited.length + 1);
   expect(told.at(-1)).toMatchObject({ version_id: made.version_id, seconds: mark.seconds });
@@ -193,7 +198,6 @@ test("what the refusal names proves the backup, tells how to destroy the copy, a
 test("killed wherever it is, the same command ends it, with the time since the first of them", async () => {
   await emptyOther();
   const audited = events("vault_backup_restored").length;
-  const through = ["sh", "-c", `exec "$@" < '${join(lab.place.dir, "unseal-keys")}'`, "sh"];
   const began = Date.now();
   for (const mark of [
     "→ stream the backup into it",
@@ -218,6 +222,23 @@ test("killed wherever it is, the same command ends it, with the time since the f
   expect(seconds).toBeLessThan((Date.now() - began) / 1000);
   const told = events("vault_backup_restored").slice(audited);
   expect(told.at(-1)).toMatchObject({ version_id: made.version_id, seconds });
+});
+
+test("a copy of an older backup whose proof was killed isn't overwritten: its day goes on with it", async () => {
+  await emptyOther();
+  await killedAt([...INTO, "--yes"], "→ read and decrypt", { env: { ...NOBODY, VAULT_TOKEN: "" }, through });
+  const token = await rootOfOther();
+  const path = recordPath(CANARY, "admin");
+  const written = new Date(Date.now() - 86_400_000).toISOString();
+  const data = { ...fieldsOf(await askOther("GET", path, token)), written };
+  await askOther("POST", path, token, { data, options: { cas: made.canary.version } });
+  made = await backUp();
+  const { code, stderr } = await prove();
+  expect(code, stderr).toBe(4);
+  expect(stderr).toContain(
+    `, or with --date ${written.slice(0, 10)}, which goes on with the copy of that day`,
+  );
+  expect(fieldsOf(await askOther("GET", path, token))).toEqual(data);
 });
 
 test("recovery keys that are typed wrongly are found out behind the restore, and typed again", async () => {
