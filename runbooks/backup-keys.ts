@@ -11,7 +11,7 @@ import { backupBucket } from "./lib/backup-settings.ts";
 import { BackupStore } from "./lib/backup-store.ts";
 import { writeNewFile } from "./lib/durable-file.ts";
 import { messageOf, RunbookError } from "./lib/errors.ts";
-import { checkBackup } from "./lib/open-backup.ts";
+import { checkBackup, opener } from "./lib/open-backup.ts";
 import { registerSecret } from "./lib/redact.ts";
 import type { Result } from "./lib/report.ts";
 import { defineRunbook, type Run } from "./lib/runbook.ts";
@@ -87,7 +87,9 @@ async function check(run: KeysRun): Promise<Result> {
   const catalog = await run.check(`read which backups lie in s3://${store.bucket}`, () => readCatalog(store));
   const [backup] = chosen(catalog, "latest", store.bucket);
   if (backup === undefined) throw new Error("there is no backup");
-  await run.check(`open the backup of ${backup.day} with ${key.name}`, () => checkBackup(store, key, backup));
+  await run.check(`open the backup of ${backup.day} with ${key.name}`, () =>
+    checkBackup(backup, opener(store, key, backup)),
+  );
   await run.audit.append({
     event: "backup_recovery_key_checked",
     details: { key: key.id, backup_date: backup.day, version_id: backup.object.versionId },

@@ -84,8 +84,8 @@ export default defineRunbook({
       const archive = openedOf(backup);
       await prove(run, { manifest, shares, archive });
       await confirm(run, backup, sealed, target);
-      const keepIn = run.flags.keep ?? keptSnapshot(settings, began);
-      await putBackup(run, { settings, sealed, target, manifest, shares, archive, keepIn });
+      const keep = { settings, file: run.flags.keep ?? keptSnapshot(settings, began) };
+      await putBackup(run, { sealed, target, manifest, shares, archive, keep });
     }
     if (run.dryRun) {
       for (const title of Object.values(THEN)) await run.change(title, () => {});

@@ -3,7 +3,7 @@
 import { z } from "zod";
 import { CANARY } from "../stacks/names.ts";
 import { openAudit } from "./lib/audit.ts";
-import { type CatalogEntry, newest, readCatalog } from "./lib/backup-catalog.ts";
+import { type CatalogEntry, newest, proofCommand, readCatalog } from "./lib/backup-catalog.ts";
 import { backupBucket } from "./lib/backup-settings.ts";
 import { BackupStore } from "./lib/backup-store.ts";
 import { Canary } from "./lib/canary.ts";
@@ -37,6 +37,8 @@ export interface BackupStatus {
   /** Time of the canary in the newest backup that was opened: what is younger would be lost. ISO 8601. */
   as_of: string | null;
   restored_at: string | null;
+  /** The command that proves the newest by restoring it. */
+  proof: string;
   /** Backups that were opened, of all that there are. */
   opened: number;
   all: number;
@@ -137,6 +139,7 @@ async function lookAtBackups(run: StatusRun, settings: Settings, status: Status)
   status.backups = {
     as_of: newest({ backups: opened, broken: [] })?.manifest.canary.written ?? null,
     restored_at: restored.sort().at(-1) ?? null,
+    proof: proofCommand(catalog),
     opened: opened.length,
     all: catalog.backups.length,
   };

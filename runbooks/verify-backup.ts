@@ -1,23 +1,28 @@
 // After every backup: it is opened, by a role that can't write one. Only then it counts. Needs no right in Vault: the
-// backup carries what it has to be compared with. Monthly, with people and their key shares: it is restored, too.
+// backup carries what it has to be compared with. Monthly, with people and their key shares: it is restored, too. That of
+// a Vault that opens itself, into one that they started where its KMS is.
+import type { Readable } from "node:stream";
 import { z } from "zod";
 import { backupKey, markName } from "../stacks/names.ts";
 import { type CatalogEntry, chosen, newest, readCatalog } from "./lib/backup-catalog.ts";
 import { type Metrics, ping, recordMetrics } from "./lib/backup-metrics.ts";
-import type { Opened, Restored } from "./lib/backup-records.ts";
+import type { Manifest, Opened, Restored } from "./lib/backup-records.ts";
 import { automationKey, backupBucket } from "./lib/backup-settings.ts";
 import { BackupStore } from "./lib/backup-store.ts";
 import { RunbookError } from "./lib/errors.ts";
 import { backupDateFlag } from "./lib/flag-types.ts";
 import { usage } from "./lib/flags.ts";
+import { lookInto, requireOtherVault } from "./lib/into-gate.ts";
 import { opensItself, readKeyShares } from "./lib/key-shares.ts";
 import { checkBackup, opener } from "./lib/open-backup.ts";
-import { keepProof, proveRestore } from "./lib/prove-restore.ts";
+import { confirmInto, type Into, proveInto } from "./lib/prove-into.ts";
+import { keepProof, type Proof, proveRestore } from "./lib/prove-restore.ts";
 import type { Result } from "./lib/report.ts";
 import { firstOfMonths, openedUntil } from "./lib/retention.ts";
 import { defineRunbook, type Run } from "./lib/runbook.ts";
 import type { SealKey } from "./lib/seal-keys.ts";
-import { requireThrowawayVault } from "./lib/throwaway-vault.ts";
+import { type Settings, serviceUrl } from "./lib/settings.ts";
+import { type Restorable, requireThrowawayVault } from "./lib/throwaway-vault.ts";
 
 const flags = z.object({
   date: backupDateFlag,
@@ -26,6 +31,11 @@ const flags = z.object({
     .default(false)
     .describe(
       "restore it, too, into a Vault that is thrown away afterwards: takes key shares, typed or one a line on standard input",
+    ),
+  into: serviceUrl
+    .optional()
+    .describe(
+      "URL of an empty Vault of yours to restore it into, for a backup whose Vault a KMS opens: takes its recovery keys; with --restore",
     ),
 });
 type VerifyRun = Run<z.infer<typeof flags>>;
@@ -60,20 +70,26 @@ const renderRestored = ({ date, tenants, seconds }: Restored): string =>
 async function verify(run: VerifyRun): Promise<Result> {
   if (run.flags.restore && run.flags.date === "all")
     throw usage("--restore takes one backup, and not all", "add --date latest, or --date and a day");
+  if (run.flags.into !== undefined && !run.flags.restore)
+    throw usage("--into says where a backup is restored into", "add --restore, or leave --into away");
   const settings = await run.settings();
   const store = new BackupStore(backupBucket(settings), "verifier", run.env);
   const key = automationKey(settings);
   const catalog = await run.check(`read which backups lie in s3://${store.bucket}`, () => readCatalog(store));
-  const backups = chosen(catalog, run.flags.date, store.bucket);
+  const backups = chosen(catalog, run.flags.date, store.bucket).map((backup) => ({
+    backup,
+    archive: opener(store, key, backup),
+  }));
   // The newest of its day.
   const toRestore = run.flags.restore ? backups[0] : undefined;
-  const shares = toRestore === undefined ? [] : await sharesFor(run, toRestore);
+  const prepared = toRestore && (await prepare(run, settings, toRestore));
 
   const opened: { backup: CatalogEntry; mark: Opened }[] = [];
   const failed: { backup: CatalogEntry; error: RunbookError }[] = [];
-  for (const backup of backups) {
+  for (const one of backups) {
+    const { backup } = one;
     try {
-      opened.push({ backup, mark: await openOne(run, store, key, backup) });
+      opened.push({ backup, mark: await openOne(run, store, key, one) });
     } catch (error) {
       // Of many, one that doesn't open is no reason not to look at the others.
       if (!(error instanceof RunbookError) || backups.length === 1) throw error;
@@ -101,28 +117,48 @@ async function verify(run: VerifyRun): Promise<Result> {
       },
     });
   }
-  const restored =
-    toRestore === undefined ? null : await restoreOne(run, store, { backup: toRestore, key, shares });
+  const restored = prepared === undefined ? null : await restoreOne(run, store, prepared);
   if (!run.dryRun) await tellSuccess(run, good);
-  return { ...result, restored };
+  const copy = run.flags.into === undefined || run.dryRun ? {} : { copy: run.flags.into };
+  const rows = result.opened.map((one) =>
+    one.version_id === restored?.version_id ? { ...one, unproven: null } : one,
+  );
+  return { ...result, opened: rows, restored, ...copy };
 }
 
-/** Whatever would keep the backup from being restored here is told before people type. */
-async function sharesFor(run: VerifyRun, { manifest }: CatalogEntry): Promise<string[]> {
-  await requireThrowawayVault(run, manifest);
-  return readKeyShares(run, manifest);
+/** A backup, and what opens it, however often that is asked. */
+interface ToOpen {
+  readonly backup: CatalogEntry;
+  readonly archive: () => Promise<Readable>;
+}
+
+type Prepared = Restorable & { readonly into: Into | undefined };
+
+/** Whatever would keep the backup from being restored is told before people type, or while they are still there. */
+async function prepare(run: VerifyRun, settings: Settings, one: ToOpen): Promise<Prepared> {
+  const { archive } = one;
+  const { manifest } = one.backup;
+  if (run.flags.into === undefined) {
+    await requireThrowawayVault(run, manifest);
+    return { manifest, archive, shares: await readKeyShares(run, manifest), into: undefined };
+  }
+  const sealed = await requireOtherVault(run, settings, run.flags.into, manifest);
+  const shares = await readKeyShares(run, manifest);
+  const into = { sealed, target: await lookInto(run, sealed, manifest, shares) };
+  await confirmInto(run, into, manifest);
+  return { manifest, archive, shares, into };
 }
 
 async function openOne(
   run: VerifyRun,
   store: BackupStore,
   key: SealKey,
-  backup: CatalogEntry,
+  { backup, archive }: ToOpen,
 ): Promise<Opened> {
   const { day, manifest } = backup;
   const start = performance.now();
   await run.check(`open the backup of ${day} with ${key.name} and compare all of it`, () =>
-    checkBackup(store, key, backup),
+    checkBackup(backup, archive),
   );
   const at = new Date();
   const mark: Opened = {
@@ -150,21 +186,26 @@ async function openOne(
 async function restoreOne(
   run: VerifyRun,
   store: BackupStore,
-  { backup, key, shares }: { backup: CatalogEntry; key: SealKey; shares: string[] },
-): Promise<Restored> {
-  const { day, manifest } = backup;
-  const archive = opener(store, key, backup);
-  const { tenants, seconds } = await proveRestore(run, { manifest, shares, archive });
+  { into, ...backup }: Prepared,
+): Promise<Restored | null> {
+  const { manifest } = backup;
+  const keep = (proof: Proof) => {
+    mustBeWhole(manifest, proof);
+    return keepProof(run, store, manifest, proof);
+  };
+  if (into === undefined) return keep(await proveRestore(run, backup));
+  return (await proveInto(run, into, backup, keep)) ?? null;
+}
+
+function mustBeWhole({ date, version_id }: Manifest, { tenants }: Proof): void {
   const bad = tenants.filter(({ problems }) => problems.length > 0);
-  if (bad.length > 0) {
-    const whys = bad.map(({ tenant, problems }) => `${tenant}: ${problems.join(", ")}`).join("; ");
-    throw new RunbookError(`The backup of ${day} restores, but not every tenant is whole in it: ${whys}`, {
-      exit: "failed",
-      next: "look whether it is so in Vault itself (vault kv get smtp/TENANT/RECORD), mend it there; then: npx runbook backup-vault",
-      result: { date: day, version_id: manifest.version_id, tenants },
-    });
-  }
-  return keepProof(run, store, manifest, { tenants, seconds });
+  if (bad.length === 0) return;
+  const whys = bad.map(({ tenant, problems }) => `${tenant}: ${problems.join(", ")}`).join("; ");
+  throw new RunbookError(`The backup of ${date} restores, but not every tenant is whole in it: ${whys}`, {
+    exit: "failed",
+    next: "look whether it is so in Vault itself (vault kv get smtp/TENANT/RECORD), mend it there; then: npx runbook backup-vault",
+    result: { date, version_id, tenants },
+  });
 }
 
 /** What is kept for a year must not be deletable before; the lock of every day's is shorter. */
@@ -198,7 +239,7 @@ const row = ({
   canary_version: canary.version,
   opened_at: at,
   seconds,
-  /** Key shares are proven by --restore; of a Vault that opens itself nothing here can prove more than its archive. */
+  /** Key shares are proven by --restore; of a Vault that opens itself opening proves no more than its archive. */
   unproven: opensItself(manifest)
     ? `that the key of its seal (${manifest.seal_type}) still opens what is in it, and who has the recovery keys`
     : null,

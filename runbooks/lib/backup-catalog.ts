@@ -5,6 +5,7 @@ import { dayOf } from "../../stacks/names.ts";
 import { Manifest, Opened, Restored } from "./backup-records.ts";
 import type { BackupStore, ObjectVersion } from "./backup-store.ts";
 import { RunbookError } from "./errors.ts";
+import { opensItself } from "./key-shares.ts";
 import { inParallel } from "./parallel.ts";
 
 export interface CatalogEntry {
@@ -117,6 +118,16 @@ function snapshotOf(
 export function newest(catalog: Catalog, now = new Date()): CatalogEntry | undefined {
   const tomorrow = dayOf(new Date(now.getTime() + 86_400_000));
   return catalog.backups.find(({ day }) => day < tomorrow || day === dayOf(now));
+}
+
+/**
+ * The command that proves the newest one by restoring it. The KMS of a Vault that opens itself isn't reached by a throwaway
+ * Vault: then ADDR in it is a Vault that somebody starts for that.
+ */
+export function proofCommand(catalog: Catalog): string {
+  const restore = "npx runbook verify-backup --restore";
+  const manifest = newest(catalog)?.manifest;
+  return manifest === undefined || !opensItself(manifest) ? restore : `${restore} --into ADDR`;
 }
 
 /** What `--date` asks for. @throws RunbookError (exit 2) when there is none such. */

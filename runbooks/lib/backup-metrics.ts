@@ -23,7 +23,7 @@ const METRICS = {
   newest_opened_canary_timestamp_seconds:
     "time of the canary in the newest backup that was opened: data younger than this would be lost",
   last_opened_timestamp_seconds: "when verify-backup last opened a backup",
-  last_restored_timestamp_seconds: "when verify-backup last restored a backup into a throwaway Vault",
+  last_restored_timestamp_seconds: "when verify-backup last proved a backup by restoring it",
   restore_duration_seconds: "how long that took",
   prune_run_success: "1 if the last run of prune-backups succeeded, else 0",
   prune_failures_total: "failed runs of prune-backups",

@@ -73,7 +73,7 @@ export const Opened = z.object({
 });
 export type Opened = z.infer<typeof Opened>;
 
-/** `restored-{time}.json`: restored into a throwaway Vault, its canary and every tenant read there. */
+/** `restored-{time}.json`: restored into a Vault that is thrown away, its canary and every tenant read there. */
 export const Restored = z.object({
   format: z.literal(1),
   date: Day,

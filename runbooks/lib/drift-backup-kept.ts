@@ -1,6 +1,6 @@
 // Whether backups are kept, let go and restored as promised: over a month, not tonight.
 import { dayOf } from "../../stacks/names.ts";
-import type { Catalog, CatalogEntry } from "./backup-catalog.ts";
+import { type Catalog, type CatalogEntry, proofCommand } from "./backup-catalog.ts";
 import type { BackupStore } from "./backup-store.ts";
 import { DAY, damagedDays, finding } from "./drift-backup-damage.ts";
 import type { Finding } from "./findings.ts";
@@ -51,7 +51,8 @@ async function pruningDue(store: BackupStore, catalog: Catalog): Promise<Finding
 }
 
 /** Nothing is due as long as no backup is that old. */
-export function restoreDue(bucket: string, { backups }: Catalog): Finding[] {
+export function restoreDue(bucket: string, catalog: Catalog): Finding[] {
+  const { backups } = catalog;
   const times = (of: (one: CatalogEntry) => string[]) => backups.flatMap(of).map((time) => Date.parse(time));
   const last = Math.max(...times(({ restored }) => restored.map(({ at }) => at)));
   const oldest = Math.min(...times(({ manifest }) => [manifest.canary.written]));
@@ -66,10 +67,15 @@ export function restoreDue(bucket: string, { backups }: Catalog): Finding[] {
         bucket,
         "restore-due",
         "",
-        `${what}: nobody knows whether the key shares and the procedure still work`,
-        "npx runbook verify-backup --restore",
+        `${what}: nobody knows whether the key shares, or the recovery keys and the KMS, and the procedure still work`,
+        withAddress(proofCommand(catalog)),
       ),
       declared: `a restore every ${RESTORED / DAY} days`,
     },
   ];
 }
+
+const withAddress = (command: string): string =>
+  command.endsWith(" ADDR")
+    ? `${command}   # ADDR: an empty Vault that you start where the KMS is reached and no mail server: docs/scenario-2-vault-loss.md`
+    : command;

@@ -76,10 +76,10 @@ async function* inOurWords(backup: CatalogEntry, opened: Readable): AsyncGenerat
   }
 }
 
-/** Opens a backup to its end and keeps nothing of it. @throws RunbookError that says what is wrong. */
-export async function checkBackup(store: BackupStore, key: SealKey, backup: CatalogEntry): Promise<void> {
+/** Reads what an `opener` opens to its end and keeps nothing of it. @throws RunbookError that says what is wrong. */
+export async function checkBackup(backup: CatalogEntry, archive: () => Promise<Readable>): Promise<void> {
   try {
-    for await (const _chunk of await opener(store, key, backup)());
+    for await (const _chunk of await archive());
   } catch (error) {
     throw explain(backup, error);
   }

@@ -8,10 +8,11 @@ import { canaryProblem } from "./canary.ts";
 import { RunbookError } from "./errors.ts";
 import type { Run } from "./runbook.ts";
 import { type Restorable, withThrowawayVault } from "./throwaway-vault.ts";
+import type { Vault } from "./vault.ts";
 import { type VerifiedTenant, verifyTenants } from "./verify-tenants.ts";
 
 export interface Proof {
-  /** From the start of the empty Vault to the last tenant. */
+  /** From the empty Vault to the last tenant. */
   seconds: number;
   /** Those in the backup; one that the manifest names and the backup hasn't is here with that problem. */
   tenants: VerifiedTenant[];
@@ -25,36 +26,39 @@ export async function proveRestore(
   run: Pick<Run<unknown>, "check" | "env" | "onExit" | "progress">,
   backup: Restorable,
 ): Promise<Proof> {
-  const { manifest } = backup;
   const start = performance.now();
-  const tenants = await withThrowawayVault(run, backup, async (vault) => {
-    await run.check(`see that its canary is the one of ${manifest.canary.written}`, async () => {
-      const problem = await canaryProblem(vault, manifest.canary);
-      if (problem === undefined) return;
-      throw new RunbookError(`The backup of ${manifest.date} isn't what its manifest says: ${problem}`, {
-        exit: "failed",
-        next: "npx runbook list-backups   # restore from another one; then: npx runbook backup-vault",
-      });
-    });
-    return run.check("read and decrypt what it has of every tenant", async () => {
-      const found = await vault.tenants();
-      const verified = await verifyTenants(vault, found, (done) =>
-        run.progress(`  ${done} of ${found.length} tenants`),
-      );
-      const missing = manifest.tenants.filter((tenant) => !found.some((one) => one === tenant));
-      return { verified, missing };
+  const tenants = await withThrowawayVault(run, backup, (vault) => readBack(run, vault, backup.manifest));
+  return { seconds: Math.round(performance.now() - start) / 1000, tenants };
+}
+
+/** Looks at all of a Vault that the backup was restored into. @throws RunbookError (exit 1) for another canary. */
+export async function readBack(
+  run: Pick<Run<unknown>, "check" | "progress">,
+  vault: Vault,
+  manifest: Manifest,
+): Promise<VerifiedTenant[]> {
+  await run.check(`see that its canary is the one of ${manifest.canary.written}`, async () => {
+    const problem = await canaryProblem(vault, manifest.canary);
+    if (problem === undefined) return;
+    throw new RunbookError(`The backup of ${manifest.date} isn't what its manifest says: ${problem}`, {
+      exit: "failed",
+      next: "npx runbook list-backups   # restore from another one; then: npx runbook backup-vault",
     });
   });
-  return {
-    seconds: Math.round(performance.now() - start) / 1000,
-    tenants: [
-      ...tenants.verified,
-      ...tenants.missing.map((tenant) => ({
+  return run.check("read and decrypt what it has of every tenant", async () => {
+    const found = await vault.tenants();
+    const verified = await verifyTenants(vault, found, (done) =>
+      run.progress(`  ${done} of ${found.length} tenants`),
+    );
+    const missing = manifest.tenants.filter((tenant) => !found.some((one) => one === tenant));
+    return [
+      ...verified,
+      ...missing.map((tenant) => ({
         tenant: tenant as VerifiedTenant["tenant"],
         problems: ["the manifest names it, and the backup doesn't have it"],
       })),
-    ],
-  };
+    ];
+  });
 }
 
 /** Says beside the backup, in the audit log and in the metrics that it was restored. Once in a run. */

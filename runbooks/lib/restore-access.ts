@@ -29,6 +29,17 @@ export async function enter(sealed: SealedVault, shares: readonly string[]): Pro
   return Vault.withToken({ ...sealed.access, token }, "root, by the key shares");
 }
 
+/** The same once the backup is in, where recovery keys are tried for the first time: wrong ones are typed again (5). */
+export const enterRestored = (sealed: SealedVault, shares: readonly string[]): Promise<Vault> =>
+  enter(sealed, shares).catch((error) => {
+    if (!(error instanceof RunbookError) || error.exitCode !== 4) throw error;
+    throw new RunbookError(`The restore isn't finished: ${error.message}`, {
+      exit: "incomplete",
+      next: error.next,
+      cause: error,
+    });
+  });
+
 export const leave = async (vault: Vault): Promise<void> => {
   await vault.write("auth/token/revoke-self", {}, z.unknown());
 };

@@ -10,7 +10,14 @@ import type { IncidentId } from "./flag-types.ts";
 import { namesOf } from "./key-shares.ts";
 import { Outbox } from "./outbox.ts";
 import { inParallel } from "./parallel.ts";
-import { destroySecretIds, enter, leave, type NewLogin, newLogins, revokeTokens } from "./restore-access.ts";
+import {
+  destroySecretIds,
+  enterRestored,
+  leave,
+  type NewLogin,
+  newLogins,
+  revokeTokens,
+} from "./restore-access.ts";
 import { backUpAgain, refreshPlatform, tellOfRestore } from "./restore-end.ts";
 import { findTenants, type History } from "./restore-history.ts";
 import { noteProgress, type Progress, progressOf, type Step } from "./restore-progress.ts";
@@ -59,9 +66,7 @@ export interface InLine {
 export async function bringInLine(run: LineRun, restoring: Restoring): Promise<InLine> {
   const { settings, sealed, shares, backup, history } = restoring;
   const { day, manifest } = backup;
-  const vault = await run.check(`go in by the ${namesOf(manifest)}`, () =>
-    enter(sealed, shares).catch(typedWrongly),
-  );
+  const vault = await run.check(`go in by the ${namesOf(manifest)}`, () => enterRestored(sealed, shares));
   run.onExit(() => leave(vault));
   const progress = await run.check(`see that it is the backup of ${day}, by its canary`, () =>
     readProgress(run, vault, restoring),
@@ -130,16 +135,6 @@ export async function bringInLine(run: LineRun, restoring: Restoring): Promise<I
     });
   }
   return { seconds, tenants, logins: logins ?? [], outstanding };
-}
-
-/** The backup is in already, and recovery keys are tried here for the first time. */
-function typedWrongly(error: unknown): never {
-  if (!(error instanceof RunbookError) || error.exitCode !== 4) throw error;
-  throw new RunbookError(`The restore isn't finished: ${error.message}`, {
-    exit: "incomplete",
-    next: error.next,
-    cause: error,
-  });
 }
 
 /** Beside the backup, where `list-backups` shows that it was restored for good. */

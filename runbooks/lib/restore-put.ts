@@ -22,15 +22,14 @@ import { Vault } from "./vault.ts";
 import { statusOf } from "./vault-error.ts";
 
 export interface Putting {
-  readonly settings: Settings;
   readonly sealed: SealedVault;
   readonly target: Target;
   readonly manifest: Manifest;
   readonly shares: readonly string[];
   /** The plain archive, as a new stream each time. */
   readonly archive: () => Promise<Readable>;
-  /** Where a sealed snapshot of what is overwritten is kept. */
-  readonly keepIn: string;
+  /** Where a sealed snapshot of what is overwritten is kept, and by whose keys: of a `live` target. */
+  readonly keep?: { readonly settings: Settings; readonly file: string };
 }
 
 type PutRun = Pick<Run<unknown>, "change" | "progress">;
@@ -41,7 +40,7 @@ export async function putBackup(run: PutRun, putting: Putting): Promise<void> {
   let vault = target.state === "empty" || target.state === "live" ? target.vault : undefined;
   let own = target.state === "empty" ? await ownShares(target.vault) : [];
   if (target.state === "live") {
-    await run.change(`keep what is there, sealed, in ${putting.keepIn}`, () => keep(putting, vault));
+    await run.change(`keep what is there, sealed, in ${putting.keep?.file}`, () => keep(putting, vault));
   }
   if (target.state === "new") {
     const { shares: n, threshold: t } = manifest;
@@ -50,6 +49,7 @@ export async function putBackup(run: PutRun, putting: Putting): Promise<void> {
     if (made !== undefined) ({ vault, own } = made);
   }
   await run.change("stream the backup into it", async () => {
+    const before = (await sealed.status().catch(goesOn)).cluster_id;
     const onBytes = (bytes: number) => run.progress(`  ${Math.floor(bytes / 1_048_576)} MiB of the backup`);
     const plain = await putting.archive().catch(goesOn);
     const archive = piped(plain, [new Meter(onBytes)], (error) => error as Error);
@@ -58,7 +58,7 @@ export async function putBackup(run: PutRun, putting: Putting): Promise<void> {
       if (refusal !== undefined && target.state !== "new") throw refusal;
       goesOn(refusal ?? error);
     });
-    if (vault !== undefined) await awaitTaken(run, sealed, vault, manifest).catch(goesOn);
+    if (vault !== undefined) await awaitTaken(run, { sealed, vault, manifest, before }).catch(goesOn);
   });
   const opening = opensItself(manifest)
     ? "wait until it has opened itself"
@@ -117,15 +117,23 @@ const REFUSED_S = 15;
 
 /**
  * Vault says 204 before it has gone over to the snapshot. One with other keys seals itself then; one that has the very
- * keys of the snapshot goes on without a word (seen with 1.21), and is known by its canary, or by that it no longer knows
- * the token.
+ * keys of the snapshot, or opens itself, goes on without a word (seen with 1.21), and is known by its cluster id or its
+ * canary, or by that it no longer knows the token.
+ * @param going.before its cluster id before.
  */
-async function awaitTaken(run: PutRun, sealed: SealedVault, vault: Vault, manifest: Manifest): Promise<void> {
+async function awaitTaken(
+  run: PutRun,
+  going: { sealed: SealedVault; vault: Vault; manifest: Manifest; before: string },
+): Promise<void> {
+  const { sealed, vault, manifest, before } = going;
   const start = performance.now();
   let refusedSince: number | undefined;
   for (;;) {
     // Between two states it may answer nothing at all.
-    if ((await sealed.status().catch(() => undefined))?.sealed) return;
+    const status = await sealed.status().catch(() => undefined);
+    if (status?.sealed) return;
+    const other = opensItself(manifest) && before !== manifest.cluster_id;
+    if (other && status?.cluster_id === manifest.cluster_id) return;
     const seen = await seenIn(vault, manifest);
     if (seen === "taken") return;
     const now = performance.now();
@@ -202,8 +210,10 @@ export const keptSnapshot = (settings: Settings, at: Date): string =>
   );
 
 /** Sealed to the keys of the backups; nothing plain ever reaches the disk. */
-async function keep({ settings, keepIn, manifest }: Putting, vault: Vault | undefined): Promise<void> {
+async function keep({ keep: kept, manifest }: Putting, vault: Vault | undefined): Promise<void> {
   if (vault === undefined) throw new Error("a live Vault is changed with a login only");
+  if (kept === undefined) throw new Error("a live Vault is changed only where what it holds is kept");
+  const { settings, file: keepIn } = kept;
   const asIs = (error: unknown) => error as Error;
   try {
     const snapshot = await vault.download("sys/storage/raft/snapshot");

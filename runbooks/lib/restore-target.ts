@@ -55,10 +55,8 @@ export async function lookAtTarget(looking: Looking): Promise<Target> {
   await sealed.awaitActive(looking.manifest.audit_paths);
   const seen = await lookByLogin(looking);
   if (seen !== undefined) return seen;
-  for (const token of shares.map(leftToken)) {
-    const vault = Vault.withToken({ ...sealed.access, token });
-    if (await accepted(vault)) return describe(vault, looking.manifest);
-  }
+  const left = await byLeftToken(sealed, shares);
+  if (left !== undefined) return describe(left, looking.manifest);
   if (looking.dryRun) {
     throw new RunbookError(
       `VAULT_TOKEN isn't accepted at ${sealed.access.addr}: a dry run can't see what it holds`,
@@ -105,6 +103,18 @@ export async function leaveTokens(
   }
 }
 
+/** With a token that `leaveTokens` left, by one of these shares; undefined where there is none. */
+export async function byLeftToken(
+  sealed: SealedVault,
+  shares: readonly string[],
+): Promise<Vault | undefined> {
+  for (const token of shares.map(leftToken)) {
+    const vault = Vault.withToken({ ...sealed.access, token });
+    if (await accepted(vault)) return vault;
+  }
+  return undefined;
+}
+
 /** The key shares that `leaveTokens` left, as its token sees them; none where somebody else initialised it. */
 export async function ownShares(vault: Vault): Promise<readonly string[]> {
   const own = (await vault.read(OWN_SHARES, OwnShares))?.data.own ?? [];
@@ -147,7 +157,8 @@ async function accepted(vault: Vault): Promise<boolean> {
   );
 }
 
-async function describe(vault: Vault, manifest: Manifest): Promise<Target> {
+/** What an open Vault is to the backup of `manifest`. */
+export async function describe(vault: Vault, manifest: Manifest): Promise<Target> {
   if (await isEmpty(vault)) return { state: "empty", vault };
   const [tenants, canary] = await Promise.all([vault.tenants(), vault.record(CANARY, "admin", Canary)]);
   const progress = progressOf(canary?.customMetadata);

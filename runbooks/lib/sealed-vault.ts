@@ -54,6 +54,11 @@ export class SealedVault {
     return (await this.#send("GET", "sys/health")).status;
   }
 
+  /** When its active node became that, to the nanosecond: no two Vaults have one in common. Takes an open Vault. */
+  async activeSince(): Promise<string> {
+    return (await this.#ask("GET", "sys/leader", Leader)).active_time;
+  }
+
   /**
    * Makes a Vault of nothing; both results are registered as secrets. One that opens itself makes recovery keys, which it
    * then takes like key shares. @throws RunbookError (exit 1) for one that has data.
@@ -292,5 +297,6 @@ const Initialised = z.object({
   recovery_keys_base64: z.array(z.string()).nullish(),
   root_token: z.string().min(1),
 });
+const Leader = z.object({ active_time: z.string().min(1) });
 const Attempt = z.object({ nonce: z.string().min(1), otp: z.string().min(1) });
 const Progress = z.object({ complete: z.boolean(), encoded_token: z.string().default("") });

@@ -12,14 +12,15 @@ import { type Notify, NotifySection, notifyOf } from "./notify-settings.ts";
 import { registerSecret } from "./redact.ts";
 import { settingsProblems } from "./settings-problems.ts";
 
-const url = z
+/** Of a server; without a slash at its end. */
+export const serviceUrl = z
   .string()
   .refine(isServiceUrl, { error: "takes a URL such as https://vault.example:8200, without a password in it" })
   .transform((text) => text.replace(/\/+$/, ""));
 const text = z.string().min(1, { error: "takes a text that isn't empty" });
 
 const File = z.strictObject({
-  vault: z.strictObject({ addr: url }),
+  vault: z.strictObject({ addr: serviceUrl }),
   audit: z.strictObject({ log: text.optional(), bucket: text.optional() }).default({}),
   ssh: z
     .strictObject({ user: text.default("root"), identity_file: text.optional() })
@@ -77,7 +78,7 @@ export function loadSettings(env: NodeJS.ProcessEnv = process.env): Settings {
 }
 
 const Environment = z.object({
-  VAULT_ADDR: url.optional(),
+  VAULT_ADDR: serviceUrl.optional(),
   VAULT_TOKEN: text.optional(),
   VAULT_ROLE_ID: text.optional(),
   VAULT_SECRET_ID: text.optional(),

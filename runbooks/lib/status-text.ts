@@ -102,7 +102,7 @@ const LOGIN: Record<TenantStatus["login"], string> = {
 const loginText = ({ login }: TenantStatus): string => LOGIN[login];
 const markText = ({ marked }: TenantStatus): string => (marked === null ? "-" : `COMPROMISED (${marked})`);
 
-function backupLines({ as_of, restored_at, opened, all }: BackupStatus, now: Date): string[] {
+function backupLines({ as_of, restored_at, proof, opened, all }: BackupStatus, now: Date): string[] {
   const late = (time: string, most: number) => (isLate(time, most, now) ? "  TOO OLD" : "");
   return [
     `  ${all} stored, ${opened} opened${opened < all ? ": npx runbook verify-backup --date all" : ""}`,
@@ -110,7 +110,7 @@ function backupLines({ as_of, restored_at, opened, all }: BackupStatus, now: Dat
       ? "  NONE WAS OPENED: npx runbook backup-vault && npx runbook verify-backup"
       : `  the newest opened is as of ${as_of}, ${ago(as_of, now)}${late(as_of, PROMISED_BACKUP.youngMs)}`,
     restored_at === null
-      ? "  NONE WAS PROVEN BY RESTORING IT: npx runbook verify-backup --restore"
+      ? `  NONE WAS PROVEN BY RESTORING IT: ${proof}`
       : `  last proven by restoring it ${ago(restored_at, now)}${late(restored_at, PROMISED_BACKUP.restoredMs)}`,
   ];
 }

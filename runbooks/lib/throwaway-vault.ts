@@ -71,7 +71,7 @@ async function mustFit(env: NodeJS.ProcessEnv, manifest: Manifest): Promise<void
       `The backup of ${manifest.date} is opened by a KMS (${manifest.seal_type}) and not by key shares, and a throwaway Vault reaches no KMS`,
       {
         exit: "refused",
-        next: "npx runbook verify-backup   # proves the archive; to prove the KMS key, restore it by hand where nothing but the KMS is reached: docs/scenario-2-vault-loss.md, 'Proving a backup'",
+        next: `npx runbook verify-backup --restore --into ADDR --date ${manifest.date}   # ADDR: an empty Vault that you start where its KMS is reached and no mail server: docs/scenario-2-vault-loss.md, 'Proving a backup of a Vault that opens itself'`,
       },
     );
   }

@@ -1,7 +1,6 @@
 // Backups of a Vault that opens itself by a KMS: what they say, what is refused before it does harm, and that the recovery
 // keys alone bring it back. The lab's Vault is moved to such a seal, and gets its own data back at the end.
 import type { ChildProcess } from "node:child_process";
-import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
@@ -11,17 +10,15 @@ import { canLogIn } from "../../scripts/drill/doors.ts";
 import { endService } from "../../scripts/lab/children.ts";
 import { TENANTS } from "../../scripts/lab/tenants.ts";
 import { CANARY, recordPath } from "../../stacks/names.ts";
-import { health, loseTo, startKms, startSealedBy } from "./auto-unseal.ts";
+import { health, loseTo, moveBack, moveToKms } from "./auto-unseal.ts";
 import { backUp, forget, manifestsOf, run, today, versions } from "./backup.ts";
 import { begin } from "./killed.ts";
 import { addressOf, lab, runbook, vault } from "./lab.ts";
 import { passwordOf } from "./rebuilt.ts";
-import { ask, isNew, logInAgain, openNewest, restore, restorerToken, shares, turnVault } from "./restores.ts";
+import { ask, isNew, logInAgain, openNewest, restore, restorerToken, turnVault } from "./restores.ts";
 
 vi.setConfig({ testTimeout: 600_000, hookTimeout: 300_000 });
 
-const data = join(lab.place.dir, "vault", "data");
-const shell = (command: string) => execFileSync("sh", ["-ec", command]);
 let kms: ChildProcess;
 let own: ChildProcess;
 let made: Manifest;
@@ -55,22 +52,10 @@ async function mustBeWhole(result: Record<string, unknown>): Promise<void> {
 beforeAll(async () => {
   await backUp();
   await openNewest();
-  await turnVault("stopped");
-  shell(`cp -a '${data}' '${data}.kept'`);
-  kms = await startKms();
-  own = await startSealedBy("unseal", 503);
-  // Its key shares become its recovery keys.
-  for (const key of shares().split("\n")) await ask("PUT", "sys/unseal", "", { key, migrate: true });
-  await health(200);
+  ({ kms, own } = await moveToKms());
 });
 afterAll(async () => {
-  await endService(own, 0);
-  await endService(kms, 0);
-  shell(`rm -rf '${data}'; mv '${data}.kept' '${data}'`);
-  await turnVault("restarted");
-  for (const key of shares().split("\n")) await ask("PUT", "sys/unseal", "", { key });
-  await health(200);
-  await logInAgain();
+  await moveBack({ kms, own });
   for (const { version_id, seal_type } of await manifestsOf(today()))
     if (seal_type === "transit") await forget(version_id);
 });
@@ -97,7 +82,7 @@ test("its backup tells its seal and its recovery keys, and its check what it did
   const restored = await run(["verify-backup", "--restore"], {}, "");
   expect(restored.code, restored.stderr).toBe(4);
   expect(restored.stderr).toMatch(
-    /KMS \(transit\).*throwaway Vault reaches no KMS\nnext: .*verify-backup .*docs/,
+    /KMS \(transit\).*throwaway Vault reaches no KMS\nnext: .*verify-backup --restore --into ADDR .*docs/,
   );
 });
 

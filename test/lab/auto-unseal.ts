@@ -1,13 +1,13 @@
 // The lab's Vault as one that opens itself: by `seal "transit"`, with keys that lie in a second real Vault, which is its
 // KMS here. It has the lab's address and its data folder.
-import type { ChildProcess } from "node:child_process";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { type ChildProcess, execFileSync } from "node:child_process";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, vi } from "vitest";
 import { endService, startService } from "../../scripts/lab/children.ts";
 import { destroyVaultData, vaultCall } from "../../scripts/lab/vault.ts";
 import { lab } from "./lab.ts";
-import { ask } from "./restores.ts";
+import { ask, logInAgain, shares, turnVault } from "./restores.ts";
 
 /** Keys of the KMS: of the Vault that is backed up, and another one. */
 const KEYS = ["unseal", "another"] as const;
@@ -35,9 +35,60 @@ export async function startKms(): Promise<ChildProcess> {
   return kms;
 }
 
+const data = join(lab.place.dir, "vault", "data");
+const shell = (command: string) => execFileSync("sh", ["-ec", command]);
+
+/** Moves the lab's Vault to such a seal; what it has is kept for `moveBack`. */
+export async function moveToKms(): Promise<{ kms: ChildProcess; own: ChildProcess }> {
+  await turnVault("stopped");
+  shell(`cp -a '${data}' '${data}.kept'`);
+  const kms = await startKms();
+  const own = await startSealedBy("unseal", 503);
+  // Its key shares become its recovery keys.
+  for (const key of shares().split("\n")) await ask("PUT", "sys/unseal", "", { key, migrate: true });
+  await health(200);
+  return { kms, own };
+}
+
+export async function moveBack({ kms, own }: { kms: ChildProcess; own: ChildProcess }): Promise<void> {
+  await endService(own, 0);
+  await endService(kms, 0);
+  shell(`rm -rf '${data}'; mv '${data}.kept' '${data}'`);
+  await turnVault("restarted");
+  for (const key of shares().split("\n")) await ask("PUT", "sys/unseal", "", { key });
+  await health(200);
+  await logInAgain();
+}
+
+/** Another Vault on a machine of its own, which reaches the KMS; its data folder, and where it answers. */
+export const OTHER = { dir: join(lab.place.dir, "other-vault"), addr: `http://${hostname}:8220` };
+
+/** An empty one there. @param by the seal: a key of the KMS, or key shares. */
+export async function startOther(by: (typeof KEYS)[number] | "shares"): Promise<ChildProcess> {
+  rmSync(OTHER.dir, { recursive: true, force: true });
+  mkdirSync(join(OTHER.dir, "data"), { recursive: true });
+  const config = readFileSync(join(lab.place.dir, "vault", "vault.hcl"), "utf8")
+    .replace(data, join(OTHER.dir, "data"))
+    .replaceAll(":8200", ":8220")
+    .replaceAll(":8201", ":8221");
+  const file = join(OTHER.dir, "vault.hcl");
+  writeFileSync(file, `${config}${by === "shares" ? "" : sealBy(by)}`, { mode: 0o600 });
+  const child = start([`-config=${file}`]);
+  await vi.waitFor(async () => expect((await fetch(`${OTHER.addr}/v1/sys/health`)).status).toBe(501), 20_000);
+  return child;
+}
+
 /** @param states what its health page is to answer: 501 of an empty one, 503 of a sealed one, 200. */
 export async function startSealedBy(key: (typeof KEYS)[number], state: number): Promise<ChildProcess> {
   const file = join(lab.place.dir, "vault", "auto-unseal.hcl");
+  const own = readFileSync(join(lab.place.dir, "vault", "vault.hcl"), "utf8");
+  writeFileSync(file, `${own}${sealBy(key)}`, { mode: 0o600 });
+  const child = start([`-config=${file}`]);
+  await health(state);
+  return child;
+}
+
+function sealBy(key: (typeof KEYS)[number]): string {
   const seal = {
     address: KMS.addr,
     token: KMS.token,
@@ -46,11 +97,7 @@ export async function startSealedBy(key: (typeof KEYS)[number], state: number): 
     mount_path: "transit/",
   };
   const lines = Object.entries(seal).map(([name, value]) => `  ${name} = "${value}"`);
-  const own = readFileSync(join(lab.place.dir, "vault", "vault.hcl"), "utf8");
-  writeFileSync(file, `${own}seal "transit" {\n${lines.join("\n")}\n}\n`, { mode: 0o600 });
-  const child = start([`-config=${file}`]);
-  await health(state);
-  return child;
+  return `seal "transit" {\n${lines.join("\n")}\n}\n`;
 }
 
 /** An empty one in its place. */

@@ -279,6 +279,17 @@ describe("a backup", () => {
   });
 });
 
+test("a restore that is due names the command that proves the newest backup", async () => {
+  const at = await Place.make();
+  const mend = async () =>
+    (await at.check()).findings.find(({ kind }) => kind === "restore-due")?.mend.split(/ +#/)[0];
+  await copy(at, { at: ago(36 * DAY), manifest: { seal_type: "awskms" } });
+  await copy(at, { at: ago(2 * HOUR) });
+  expect(await mend()).toBe("npx runbook verify-backup --restore");
+  await copy(at, { at: ago(HOUR), manifest: { seal_type: "awskms" } });
+  expect(await mend()).toBe("npx runbook verify-backup --restore --into ADDR");
+});
+
 test("a month of backups: a restore that is due, a day without one, and old ones that nobody prunes", async () => {
   const at = await Place.make();
   await Promise.all(Array.from({ length: 37 }, (_, day) => copy(at, { at: ago(day * DAY + HOUR) })));

@@ -1,6 +1,12 @@
 // Backups of Vault: how old the newest one is that was opened, which were proven, and what a restore would be.
 import { html } from "hono/html";
-import { type Catalog, type CatalogEntry, newest, readCatalog } from "../../lib/backup-catalog.ts";
+import {
+  type Catalog,
+  type CatalogEntry,
+  newest,
+  proofCommand,
+  readCatalog,
+} from "../../lib/backup-catalog.ts";
 import { backupBucket } from "../../lib/backup-settings.ts";
 import { BackupStore } from "../../lib/backup-store.ts";
 import { messageOf, RunbookError } from "../../lib/errors.ts";
@@ -70,7 +76,7 @@ function summary(catalog: Catalog): Html {
   }</dd></div>
 <div><dt>Last proven by restoring it</dt><dd>${
     restored === undefined
-      ? html`${badge("bad", "Never")} ${command("npx runbook verify-backup --restore")}`
+      ? html`${badge("bad", "Never")} ${command(proofCommand(catalog))}`
       : html`${when(restored)} ${isLate(restored, PROMISED_BACKUP.restoredMs) ? badge("bad", "Longer ago than a month") : badge("good", "Within the month")}`
   }</dd></div>
 </dl>`;

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { assemble, chosen, newest, restorable } from "../../../runbooks/lib/backup-catalog.ts";
+import { assemble, chosen, newest, proofCommand, restorable } from "../../../runbooks/lib/backup-catalog.ts";
 import type { ObjectVersion } from "../../../runbooks/lib/backup-store.ts";
 import { type BackupDay, backupKey, dayOf, MANIFEST, markName, SNAPSHOT } from "../../../stacks/names.ts";
 
@@ -96,6 +96,15 @@ describe("a catalog", () => {
       ["2024-02-29T02:00:00Z", 1],
     ]);
     expect(catalog.broken).toEqual([]);
+  });
+
+  test("knows the command that proves its newest one: where a KMS opens its Vault, with a place to put it", () => {
+    const [shamir, kms] = [backup("2026-03-01"), backup("2026-03-02", { manifest: { seal_type: "awskms" } })];
+    const restore = "npx runbook verify-backup --restore";
+    expect(proofCommand(catalogOf())).toBe(restore);
+    expect(proofCommand(catalogOf(shamir))).toBe(restore);
+    expect(proofCommand(catalogOf(shamir, kms))).toBe(`${restore} --into ADDR`);
+    expect(proofCommand(catalogOf(backup("2026-03-03"), kms))).toBe(restore);
   });
 
   test("takes a mark for the object that it names, and for no other", () => {

@@ -14,9 +14,10 @@ const well = (name: string): TenantStatus => ({
   login: "accepted",
   said: null,
 });
+const proof = "npx runbook verify-backup --restore --into ADDR";
 const status = (change: Partial<Status> = {}): Status => ({
   tenants: [well("acme")],
-  backups: { as_of: "2026-03-01T02:00:00Z", restored_at: "2026-02-20T08:00:00Z", opened: 30, all: 30 },
+  backups: { as_of: "2026-03-01T02:00:00Z", restored_at: "2026-02-20T08:00:00Z", proof, opened: 30, all: 30 },
   drill: null,
   notices: [],
   unfinished: [],
@@ -61,12 +62,18 @@ it("shows of hundreds of tenants only those that need somebody, each with what t
 });
 
 it("says what is late, and what was never done", () => {
-  const late = { as_of: "2026-02-28T11:44:00Z", restored_at: "2026-01-25T00:00:00Z", opened: 1, all: 2 };
+  const late = {
+    as_of: "2026-02-28T11:44:00Z",
+    restored_at: "2026-01-25T00:00:00Z",
+    proof,
+    opened: 1,
+    all: 2,
+  };
   expect(text({ backups: late })).toMatch(/24 h 16 min ago {2}TOO OLD\n.* 35 days ago {2}TOO OLD/);
   expect(text({ backups: late })).toContain("2 stored, 1 opened: npx runbook verify-backup --date all");
-  const never = text({ backups: { as_of: null, restored_at: null, opened: 0, all: 0 } });
+  const never = text({ backups: { as_of: null, restored_at: null, proof, opened: 0, all: 0 } });
   expect(never).toContain("NONE WAS OPENED");
-  expect(never).toContain("NONE WAS PROVEN BY RESTORING IT");
+  expect(never).toContain(`NONE WAS PROVEN BY RESTORING IT: ${proof}`);
 });
 
 it("begins with what isn't finished and what isn't known, and the command for each", () => {
