@@ -9,7 +9,7 @@ import { backUp } from "./backup.ts";
 import { newPage } from "./browser.ts";
 import { console, row, settled, signedIn, usePages, whileMarked } from "./console-pages.ts";
 import { killedAt } from "./killed.ts";
-import { lab } from "./lab.ts";
+import { lab, runbook } from "./lab.ts";
 import { credentialOf, expectReset, newIncident, resetArgs, until } from "./resets.ts";
 
 usePages();
@@ -182,13 +182,26 @@ describe("everybody", () => {
     expect(await focused(page)).toBe("Emergency reset");
   });
 
-  test("isn't moved about when what was still being read comes", async () => {
+  test("isn't moved about when what was still being read comes, nor by a run that somebody left", async () => {
+    await killedAt(resetArgs(GLOBEX, newIncident("console-moves")), "✓ set the password");
     const page = await signedIn();
     for (const path of PAGES) {
       await page.goto(path);
       await settled(page);
       expect(await page.evaluate(layoutShift), path).toBeLessThan(0.001);
+      if (path === "/incidents") expect(await page.locator(".left li").count()).toBeGreaterThan(0);
     }
+    expect((await runbook(["resume", "--tenant", GLOBEX.id, "--yes"])).code).toBe(0);
+  });
+
+  test("isn't kept from the log by a Vault that takes its time", async () => {
+    const page = await signedIn();
+    // The answer about what is unfinished never comes.
+    await page.route("**/incidents/live", () => {});
+    await page.goto("/incidents");
+    const log = page.getByRole("heading", { name: "What was done" });
+    expect(await log.isVisible()).toBe(false);
+    await log.waitFor({ timeout: 5_000 });
   });
 });
 

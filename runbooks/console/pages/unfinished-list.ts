@@ -72,7 +72,7 @@ function leftList(session: Session, tenants: readonly TenantId[], rotations: Rol
   const whole = known.length === tenants.length;
   return html`${[...problems].map((why) => problem(why, undefined))}
 ${left.length === 0 ? "" : html`<ul class="left">${left.map((one) => leftItem(session, one))}</ul>`}
-<p class="count" role="status">${
+<p class="count${whole ? "" : " waiting"}" role="status">${
     whole
       ? left.length === 0
         ? html`${badge("good", "Nothing")} is left to do for any of ${tenants.length} tenants.`
