@@ -73,9 +73,9 @@ export class Ground {
     this.identityFile = identityFile;
     this.#tell(`writing ${count} tenants into Vault`);
     const slowHosts = addresses.map((address) => ({ address, latency }));
-    if (slowest !== undefined) slowHosts.push({ address: `${subnet.prefix}.9`, latency: slowest });
-    const last = slowest === undefined ? {} : { last: `${subnet.prefix}.9` };
-    const hosts = { addresses, ...last, hostKey, ...tls };
+    const last = slowest === undefined ? undefined : `${subnet.prefix}.9`;
+    if (slowest !== undefined && last !== undefined) slowHosts.push({ address: last, latency: slowest });
+    const hosts = { addresses, last, hostKey, ...tls };
     this.tenants = await writeTenants(this.#root, count, hosts);
     this.#atEnd.push(() =>
       removeTenants(

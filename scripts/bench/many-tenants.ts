@@ -37,7 +37,7 @@ export function writeTenants(
   count: number,
   hosts: {
     addresses: readonly string[];
-    last?: string;
+    last: string | undefined;
     hostKey: string;
     certificate: string;
     privateKey: string;
